@@ -1,0 +1,110 @@
+"""Calls of the WeChat API over one aiohttp session, and what their answers are.
+
+Three ways for a call to end (`outcomes.Answer`): answered, with an errcode; *refused*, certainly not sent;
+*unanswered*, may have been sent. When in doubt which, it is the last.
+"""
+
+import asyncio
+import ssl
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from broadcastd.outcomes import Answer
+from broadcastd.settings import HttpSettings
+
+REFUSING_STATUSES = frozenset({412, 429, 503})
+"""The server says itself that it did not take the request."""
+
+MAX_ANSWER_BYTES = 65536
+"""An answer of send is some 60 bytes. More than this is not WeChat's, and is not read."""
+
+
+class WechatApi:
+    """One account's way to the API: an aiohttp session with keep-alive."""
+
+    def __init__(self, api_base: str, settings: HttpSettings, connections: int) -> None:
+        self._api_base = api_base
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.connect_timeout_s + settings.answer_timeout_s,
+            connect=settings.connect_timeout_s,
+            sock_connect=settings.connect_timeout_s,
+            sock_read=settings.answer_timeout_s,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
+            timeout=self._timeout,
+            headers={"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def post(self, url: URL, body: bytes) -> Answer:
+        """One call. Redirects are never followed: the access token would go with them."""
+        try:
+            async with self._session.post(url, data=body, allow_redirects=False) as response:
+                if response.status != 200:
+                    return _by_status(response.status)
+                raw = await response.content.read(MAX_ANSWER_BYTES + 1)
+                while raw and not response.content.at_eof() and len(raw) <= MAX_ANSWER_BYTES:
+                    raw += await response.content.read(MAX_ANSWER_BYTES + 1 - len(raw))
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            return Answer(refused=_connect_trouble(error))
+        except TimeoutError:
+            return Answer(unanswered="no answer in time")
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            return Answer(unanswered=f"the connection broke: {type(error).__name__}")
+        return _read(raw)
+
+    def endpoint(self, path: str) -> "Endpoint":
+        """One path of the API."""
+        return Endpoint(self, f"{self._api_base}{path}")
+
+
+class Endpoint:
+    """One path of the API. Its address is built once a token, not once a call."""
+
+    def __init__(self, api: WechatApi, address: str) -> None:
+        self._api = api
+        self._address = address
+        self._url = URL(address)
+        self._token: str | None = None
+
+    async def post(self, body: bytes, token: str) -> Answer:
+        """One call with this access token."""
+        if token != self._token:
+            self._url = URL(self._address).with_query(access_token=token)
+            self._token = token
+        return await self._api.post(self._url, body)
+
+
+def _by_status(status: int) -> Answer:
+    if status in REFUSING_STATUSES or 300 <= status < 500:
+        return Answer(refused=f"HTTP {status}")
+    return Answer(unanswered=f"HTTP {status}")
+
+
+def _connect_trouble(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError) or isinstance(
+        error.__cause__, ssl.SSLCertVerificationError
+    ):
+        return "the server's certificate is not trusted"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "no connection in time"
+    cause: Any = getattr(error, "os_error", None) or error
+    return f"no connection: {getattr(cause, 'strerror', None) or cause}"
+
+
+def _read(raw: bytes) -> Answer:
+    if len(raw) > MAX_ANSWER_BYTES:
+        return Answer(unanswered="an answer far too long for WeChat")
+    try:
+        reply = orjson.loads(raw)
+        return Answer(errcode=int(reply["errcode"]), errmsg=str(reply.get("errmsg", "")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Answer(unanswered="an answer that is no WeChat answer" if raw else "an empty answer")

@@ -1,0 +1,49 @@
+"""One account as the delivery sees it, and a job on its way through it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from broadcastd.delivery.gate import Gate
+from broadcastd.model import Job
+from broadcastd.ports import Audience, Channel, Message, TokenSource
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One Official Account: credentials, audience, channels, limits."""
+
+    name: str
+    channels: Mapping[str, Channel]
+    """In the order to try them."""
+    audience: Audience
+    tokens: TokenSource
+    gate: Gate
+    timezone: ZoneInfo
+    max_gone_share: float
+
+
+@dataclass(slots=True)
+class OpenJob:
+    """A job that has not ended, with what is needed to send it."""
+
+    job: Job
+    account: Account
+    audience: Audience
+    """The account's, or a test send's own."""
+    route: tuple[tuple[Channel, Message], ...]
+    held: bool = False
+    gone_allowed: bool = False
+    """An operator saw how many are gone, and let it go on."""
+    waits_for: str = ""
+    """What keeps it from going on just now, in plain words; it goes on by itself."""
+    waiting: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def no(self) -> int:
+        """The ledger's number of the job."""
+        return self.job.no
+
+    def message_id(self, recipient_id: int) -> str:
+        """Stable over retries and restarts, 32 characters or fewer: 13 of the job's id and a dash leave 18."""
+        return f"{self.job.id}-{recipient_id}"[:32]

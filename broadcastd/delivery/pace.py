@@ -1,0 +1,47 @@
+"""How many sends a task keeps in flight: no more than rate x latency needs.
+
+More than that only makes each slower: at no latency 1 a task runs at full rate and 4 at 0.7 of it. The
+latency that counts is the shortest of late, since the longer ones include waiting for our own loop.
+"""
+
+import math
+
+FULL_RATE_PER_S = 12_000
+"""What one core sends through aiohttp (measured: 10,500 to 13,000); in flight = this x latency."""
+
+AT_START = 8
+"""A task's sends in flight before any latency is known: the smallest write-ahead chunk anyway."""
+
+WINDOW_S = 5.0
+"""The shortest latency is forgotten after this long, so that a slower API is noticed."""
+
+
+class Pace:
+    """Watches latencies; `sends_per_task` is the present number."""
+
+    def __init__(self, tasks: int, ceiling: int) -> None:
+        self._tasks = tasks
+        self._ceiling = ceiling
+        self._window_ends_s = 0.0
+        self._shortest_s = math.inf
+        self._shortest_before_s = math.inf
+        self.sends_per_task = min(AT_START, ceiling)
+        self.in_flight = 0
+
+    def started(self) -> None:
+        """A send goes out."""
+        self.in_flight += 1
+
+    def ended(self, now_s: float, latency_s: float) -> None:
+        """A send came back after `latency_s`."""
+        self.in_flight -= 1
+        if now_s >= self._window_ends_s:
+            self._window_ends_s = now_s + WINDOW_S
+            self._shortest_before_s = self._shortest_s
+            self._shortest_s = latency_s
+        elif latency_s < self._shortest_s:
+            self._shortest_s = latency_s
+        else:
+            return
+        needed = FULL_RATE_PER_S * min(self._shortest_s, self._shortest_before_s) / self._tasks
+        self.sends_per_task = max(1, min(self._ceiling, math.ceil(needed)))

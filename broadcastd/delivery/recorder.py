@@ -1,0 +1,92 @@
+"""Writes ahead, in groups: marks before anybody up to them is asked, outcomes within 100 ms.
+
+One batch is under way at a time; what comes meanwhile is the next one. A batch that cannot be written is kept
+and tried again, for as long as it takes: no outcome is forgotten, and since no mark is granted meanwhile,
+nobody is asked.
+"""
+
+import asyncio
+
+import structlog
+
+from broadcastd import retry
+from broadcastd.clock import Clock
+from broadcastd.errors import LedgerUnavailableError
+from broadcastd.model import Batch, DeferralRow, OutcomeRow, SliceMark
+from broadcastd.ports import Ledger
+
+log = structlog.get_logger()
+
+PACE_S = 0.02
+"""The least time from one commit's start to the next one's: commits back to back starve the event loop."""
+
+
+class Recorder:
+    """Gathers what the tasks report and writes it. `run` must be running."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._batch = Batch()
+        self._granted: list[asyncio.Future[bool]] = []
+        self._flushed: list[asyncio.Future[None]] = []
+        self._wake = asyncio.Event()
+        self.trouble = ""
+
+    def end(self, row: OutcomeRow) -> None:
+        """A recipient has an outcome."""
+        self._batch.outcomes.append(row)
+        self._wake.set()
+
+    def put_off(self, row: DeferralRow) -> None:
+        """A recipient is due again later."""
+        self._batch.deferrals.append(row)
+        self._wake.set()
+
+    async def mark(self, mark: SliceMark) -> bool:
+        """Return once the mark is on disk: True, or False when the lease is no longer valid."""
+        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._batch.marks.append(mark)
+        self._granted.append(granted)
+        self._wake.set()
+        return await granted
+
+    async def flush(self) -> None:
+        """Return once everything that was reported before is on disk."""
+        flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flushed.append(flushed)
+        self._wake.set()
+        await flushed
+
+    async def run(self) -> None:
+        """Write batches until cancelled; then what is left must be flushed by the caller first."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            started_s = self._clock.monotonic_s()
+            batch, granted, flushed = self._batch, self._granted, self._flushed
+            self._batch, self._granted, self._flushed = Batch(), [], []
+            invalid = await self._write(batch) if batch else frozenset()
+            for mark, future in zip(batch.marks, granted, strict=True):
+                if not future.done():
+                    future.set_result(mark.lease.token not in invalid)
+            for waiting in flushed:
+                if not waiting.done():
+                    waiting.set_result(None)
+            await self._clock.sleep(max(0.0, started_s + PACE_S - self._clock.monotonic_s()))
+
+    async def _write(self, batch: Batch) -> frozenset[int]:
+        tries = 0
+        while True:
+            try:
+                invalid = await self._ledger.record(batch, self._clock.now())
+            except LedgerUnavailableError as error:
+                tries += 1
+                self.trouble = str(error)
+                log.error("ledger_unwritable", error=str(error), outcomes_kept=len(batch.outcomes))
+                await self._clock.sleep(retry.LEDGER.delay_s(tries))
+            else:
+                if self.trouble:
+                    log.info("ledger_writable_again")
+                    self.trouble = ""
+                return invalid

@@ -1,0 +1,128 @@
+"""One recipient through a job's channels, in order. What an errcode means is a table (`errcodes`)."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from broadcastd import retry
+from broadcastd.clock import Clock
+from broadcastd.delivery.accounts import Account, OpenJob
+from broadcastd.delivery.pace import Pace
+from broadcastd.errcodes import Action, in_words, meaning_of
+from broadcastd.errors import TokenUnavailableError
+from broadcastd.model import OnUnknown
+from broadcastd.outcomes import Answer, Ended, Halt, Later, Outcome, Verdict
+from broadcastd.ports import Channel
+
+log = structlog.get_logger()
+
+TOKEN_PAUSE_S = 5
+"""Before a token is looked for again that could not be had, or that was refused right after reading it."""
+
+IN_DOUBT_PAUSE_S = 1
+"""Before a recipient that got no answer is asked once more."""
+
+NEXT_MINUTE_S = 60
+"""45011 says: slower, again next minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Whom to ask, and what is known of former tries."""
+
+    id: int
+    openid: str
+    channel_no: int = 0
+    tries: int = 0
+    doubts: int = 0
+    was_deferred: bool = False
+
+
+class Sender:
+    """Asks WeChat. Holds no state of its own but the pace."""
+
+    def __init__(self, pace: Pace, clock: Clock) -> None:
+        self._pace = pace
+        self._clock = clock
+
+    async def ask(self, job: OpenJob, who: Recipient) -> Verdict:
+        """Try the channels from `who.channel_no` on until one decides. Never raises for WeChat or the network."""
+        errcode = 0
+        for channel_no in range(who.channel_no, len(job.route)):
+            channel, message = job.route[channel_no]
+            body = message.body(who.openid, job.message_id(who.id))
+            try:
+                answer = await self._attempt(job.account, channel, body)
+            except TokenUnavailableError as error:
+                return self._no_token(job.account, channel_no, who, str(error))
+            if not answer.answered:
+                return self._trouble(job, channel_no, who, answer)
+            job.account.gate.passed()
+            errcode = answer.errcode
+            if meaning_of(errcode).action is not Action.FALLBACK:
+                return self._by_table(job, channel_no, who, answer)
+        return Ended(Outcome.REJECTED, job.route[-1][0].name, errcode)
+
+    async def _attempt(self, account: Account, channel: Channel, body: bytes) -> Answer:
+        """One call, and one more with a new token when WeChat calls the first one stale."""
+        token = await account.tokens.token()
+        answer = await self._timed(channel, body, token)
+        if answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
+            log.info("token_stale", account=account.name, errcode=answer.errcode)
+            account.tokens.discard(token)
+            answer = await self._timed(channel, body, await account.tokens.token())
+        return answer
+
+    async def _timed(self, channel: Channel, body: bytes, token: str) -> Answer:
+        started_s = self._clock.monotonic_s()
+        self._pace.started()
+        try:
+            return await channel.attempt(body, token)
+        finally:
+            ended_s = self._clock.monotonic_s()
+            self._pace.ended(ended_s, ended_s - started_s)
+
+    def _no_token(self, account: Account, channel_no: int, who: Recipient, reason: str) -> Verdict:
+        account.gate.close(TOKEN_PAUSE_S, reason)
+        return Later(TOKEN_PAUSE_S, reason, channel_no, who.tries)
+
+    def _trouble(self, job: OpenJob, channel_no: int, who: Recipient, answer: Answer) -> Verdict:
+        channel = job.route[channel_no][0].name
+        if answer.refused is not None:
+            job.account.gate.failed(f"WeChat cannot be reached: {answer.refused}")
+            return self._again(channel_no, who, retry.REFUSED_TRIES, retry.REFUSED, answer.refused) or Ended(
+                Outcome.FAILED, channel
+            )
+        reason = answer.unanswered or ""
+        job.account.gate.failed(f"WeChat does not answer: {reason}")
+        # Never a fallback here: the person might get both messages.
+        if job.job.on_unknown is OnUnknown.RESEND and who.doubts == 0:
+            return Later(IN_DOUBT_PAUSE_S, reason, channel_no, who.tries, in_doubt=True)
+        return Ended(Outcome.UNKNOWN, channel)
+
+    def _by_table(self, job: OpenJob, channel_no: int, who: Recipient, answer: Answer) -> Verdict:
+        errcode, channel = answer.errcode, job.route[channel_no][0].name
+        match meaning_of(errcode).action:
+            case Action.ACCEPT:
+                return Ended(Outcome.SENT, channel)
+            case Action.REJECT:
+                return Ended(Outcome.REJECTED, channel, errcode)
+            case Action.REFRESH:
+                return self._no_token(job.account, channel_no, who, in_words(errcode))
+            case Action.SLOW:
+                job.account.gate.close(NEXT_MINUTE_S, in_words(errcode))
+                return Later(NEXT_MINUTE_S, in_words(errcode), channel_no, who.tries)
+            case Action.HOLD:
+                return Halt(f"{in_words(errcode)} (channel {channel})", channel_no)
+        tries = retry.SYSTEM_BUSY_TRIES if errcode == -1 else retry.UNKNOWN_CODE_TRIES
+        return self._again(channel_no, who, tries, retry.SYSTEM_BUSY, in_words(errcode)) or Ended(
+            Outcome.FAILED, channel, errcode
+        )
+
+    def _again(
+        self, channel_no: int, who: Recipient, most: int, pauses: retry.Backoff, reason: str
+    ) -> Later | None:
+        """The next try, or None when `most` of them were used up."""
+        if who.tries >= most:
+            return None
+        return Later(pauses.delay_s(who.tries + 1), reason, channel_no, who.tries + 1)

@@ -1,0 +1,49 @@
+"""The daemon's exceptions. The docstring of each is its default text; fields carry the facts."""
+
+
+class BroadcastdError(Exception):
+    """Something went wrong in broadcastd."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+
+
+class SettingsError(BroadcastdError):
+    """The settings cannot be used."""
+
+
+class LedgerUnavailableError(BroadcastdError):
+    """The ledger cannot be written now."""
+
+
+class LedgerInUseError(BroadcastdError):
+    """Another broadcastd works on this ledger."""
+
+
+class LedgerVersionError(BroadcastdError):
+    """The ledger was made by another version of broadcastd."""
+
+
+class KeyConflictError(BroadcastdError):
+    """This key was used before, with other content."""
+
+    def __init__(self, key: str, job_id: str) -> None:
+        super().__init__(f"key {key!r} belongs to job {job_id}, which has other content")
+        self.key = key
+        self.job_id = job_id
+
+
+class AudienceUnavailableError(BroadcastdError):
+    """The account's database cannot be read now."""
+
+
+class TokenUnavailableError(BroadcastdError):
+    """No access token can be had now."""
+
+
+class CannotListenError(BroadcastdError):
+    """The port cannot be opened."""
+
+
+class NoDaemonError(BroadcastdError):
+    """No daemon answers."""

@@ -1,0 +1,141 @@
+"""Changes of jobs: accepting, freezing, holding, finishing. Each runs inside a commit of the writer."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from broadcastd.clock import to_ms
+from broadcastd.errors import KeyConflictError
+from broadcastd.frozen import pack_ids
+from broadcastd.ledgers.rows import fresh_job, job_row, load_job
+from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, slices, tallies
+from broadcastd.model import Job, NewJob
+from broadcastd.ports import Accepted
+from broadcastd.states import JobState, SliceState, sources_of
+
+KEYS_KEPT = timedelta(days=365)
+"""Payment providers repeat a call for a day; people retry an order's page much later."""
+
+
+# Built once: an accept runs at every payment, and SQLAlchemy builds a statement slower than SQLite runs it.
+_IDENTITY = ("account", "kind", "key", "flag")
+_IS_KEY = sa.and_(*(job_keys.c[name] == sa.bindparam(f"the_{name}") for name in _IDENTITY))
+_FIND_KEY = sa.select(job_keys).where(_IS_KEY)
+_DROP_KEY = sa.delete(job_keys).where(_IS_KEY)
+_INSERT_KEY = sa.insert(job_keys)
+_INSERT_JOB = sa.insert(jobs)
+
+
+def accept(connection: sa.Connection, job: NewJob, dedupe_window: timedelta) -> Accepted:
+    """See `Ledger.accept`."""
+    request = job.request
+    kept = KEYS_KEPT if request.key is not None else dedupe_window
+    if not request.takes_key or not kept:
+        return Accepted(_insert(connection, job), repeat=False)
+    digest = request.digest()
+    identity = {
+        "account": request.account,
+        "kind": "content" if request.key is None else "key",
+        "key": digest if request.key is None else request.key,
+        "flag": WHOLE_AUDIENCE if request.flag is None else request.flag,
+    }
+    the_key = {f"the_{name}": value for name, value in identity.items()}
+    found = connection.execute(_FIND_KEY, the_key).one_or_none()
+    if found is not None:
+        if found.expires_at > to_ms(job.accepted_at):
+            return _repeat(connection, found, digest)
+        connection.execute(_DROP_KEY, the_key)
+    accepted = _insert(connection, job)
+    expires_at = to_ms(job.accepted_at + kept)
+    connection.execute(
+        _INSERT_KEY, {**identity, "job_no": accepted.no, "digest": digest, "expires_at": expires_at}
+    )
+    return Accepted(accepted, repeat=False)
+
+
+def _repeat(connection: sa.Connection, found: "sa.Row[Any]", digest: str) -> Accepted:
+    former = load_job(connection, found.job_no)
+    if found.digest != digest:
+        raise KeyConflictError(found.key, former.id)
+    return Accepted(former, repeat=True)
+
+
+def _insert(connection: sa.Connection, job: NewJob) -> Job:
+    inserted = connection.execute(_INSERT_JOB, job_row(job)).inserted_primary_key
+    assert inserted is not None
+    return fresh_job(inserted[0], job)
+
+
+def add_slices(
+    connection: sa.Connection, job_no: int, cut: Sequence[Sequence[int]], now: datetime, *, planned: bool
+) -> None:
+    """See `Ledger.add_slices`."""
+    top = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == job_no)
+    first_no = connection.execute(top).scalar_one() + 1
+    rows = [
+        {
+            "job_no": job_no,
+            "no": no,
+            "first_id": ids[0],
+            "last_id": ids[-1],
+            "size": len(ids),
+            "ids": pack_ids(ids),
+            "state": SliceState.OPEN.value,
+            "due_at": 0,
+        }
+        for no, ids in enumerate(cut, first_no)
+    ]
+    if rows:
+        connection.execute(sa.insert(slices), rows)
+    changes = {
+        "recipients": jobs.c.recipients + sum(len(ids) for ids in cut),
+        "planned": planned,
+        "started_at": sa.func.coalesce(jobs.c.started_at, to_ms(now)),
+        # A job that is held stays so; one that waits to start runs now.
+        "state": sa.case(
+            (jobs.c.state == JobState.ACCEPTED.value, JobState.RUNNING.value), else_=jobs.c.state
+        ),
+    }
+    if rows:
+        changes["planned_through"] = cut[-1][-1]
+    connection.execute(sa.update(jobs).where(jobs.c.no == job_no).values(changes))
+
+
+def move(connection: sa.Connection, job_no: int, target: JobState, reason: str = "") -> bool:
+    """Move a job to `target` if an arrow leads there; whether it did."""
+    allowed = [state.value for state in sources_of(target)]
+    change = sa.update(jobs).where(jobs.c.no == job_no, jobs.c.state.in_(allowed))
+    return connection.execute(change.values(state=target.value, reason=reason)).rowcount == 1
+
+
+def resume(connection: sa.Connection, job_no: int) -> bool:
+    """See `Ledger.resume`. A job that froze nobody reads its audience anew."""
+    again = sa.update(jobs).where(
+        jobs.c.no == job_no, jobs.c.state == JobState.HELD.value, jobs.c.recipients == 0
+    )
+    connection.execute(again.values(planned=False))
+    return move(connection, job_no, JobState.RUNNING)
+
+
+def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
+    """See `Ledger.finish`."""
+    unfinished = sa.select(sa.literal(1)).where(
+        slices.c.job_no == job_no, slices.c.state != SliceState.DONE.value
+    )
+    ended = sa.select(sa.func.coalesce(sa.func.sum(tallies.c.n), 0)).where(tallies.c.job_no == job_no)
+    change = (
+        sa.update(jobs)
+        .where(
+            jobs.c.no == job_no,
+            jobs.c.state.in_([state.value for state in sources_of(JobState.DONE)]),
+            jobs.c.planned,
+            ~sa.exists(unfinished),
+            jobs.c.recipients == ended.scalar_subquery(),
+        )
+        .values(state=JobState.DONE.value, reason="", finished_at=to_ms(now))
+    )
+    if connection.execute(change).rowcount != 1:
+        return None
+    return load_job(connection, job_no)

@@ -1,0 +1,118 @@
+"""The ledger's tables. Times are integers: milliseconds since 1970, UTC."""
+
+import sqlalchemy as sa
+
+VERSION = 1
+"""Of the schema, kept in `meta`; a ledger with another one is refused."""
+
+WHOLE_AUDIENCE = -1
+"""`flag` of a key whose frame had none: SQL's NULL would not be unique."""
+
+metadata = sa.MetaData()
+
+# Names the node, counts its starts, and holds the schema's version.
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("no", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(16), nullable=False, unique=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("phone", sa.Text, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("ref", sa.Text),
+    sa.Column("flag", sa.Integer),
+    sa.Column("to", sa.JSON),  # a test send's openids
+    sa.Column("channels", sa.JSON, nullable=False),
+    sa.Column("messages", sa.JSON, nullable=False),  # channel to rendered message
+    sa.Column("on_unknown", sa.String(16), nullable=False),
+    sa.Column("accepted_at", sa.BigInteger, nullable=False),
+    sa.Column("started_at", sa.BigInteger),
+    sa.Column("finished_at", sa.BigInteger),
+    sa.Column("first_sent_at", sa.BigInteger),
+    sa.Column("last_sent_at", sa.BigInteger),
+    sa.Column("planned", sa.Boolean, nullable=False, default=False),
+    sa.Column("planned_through", sa.BigInteger),  # the last frozen id
+    sa.Column("recipients", sa.Integer, nullable=False, default=0),  # how many are frozen
+    sa.Column("in_doubt", sa.Integer, nullable=False, default=0),  # cumulative
+)
+
+# Which job a key, or a frame's own content, belongs to, and until when.
+job_keys = sa.Table(
+    "job_keys",
+    metadata,
+    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(8), primary_key=True),  # "key", or "content" for a frame without one
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("flag", sa.Integer, primary_key=True),
+    sa.Column("job_no", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+)
+
+slices = sa.Table(
+    "slices",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("no", sa.Integer, primary_key=True),
+    sa.Column("first_id", sa.BigInteger, nullable=False),
+    sa.Column("last_id", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("ids", sa.LargeBinary, nullable=False),  # frozen.pack_ids
+    sa.Column("mark", sa.BigInteger),  # asked up to this id
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("due_at", sa.BigInteger, nullable=False, default=0),
+    sa.Column("lease", sa.BigInteger),
+    sa.Column("owner", sa.String(128)),
+    sa.Column("lease_until", sa.BigInteger),
+    sa.Index("slices_by_state", "state", "job_no", "due_at"),
+)
+
+# Who is due again later: asked and refused, or in doubt and to be asked once more.
+deferrals = sa.Table(
+    "deferrals",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("recipient_id", sa.BigInteger, primary_key=True),
+    sa.Column("slice_no", sa.Integer, nullable=False),
+    sa.Column("due_at", sa.BigInteger, nullable=False),
+    sa.Column("channel_no", sa.Integer, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("doubts", sa.Integer, nullable=False),
+    sa.Column("armed", sa.Boolean, nullable=False, default=False),  # about to be asked: in doubt
+    sqlite_with_rowid=False,
+)
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("recipient_id", sa.BigInteger, primary_key=True),
+    sa.Column("openid", sa.String(128)),
+    sa.Column("outcome", sa.String(8), nullable=False),
+    sa.Column("channel", sa.String(16), nullable=False),
+    sa.Column("errcode", sa.Integer, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The books: sums over `outcomes`, written in the same commit as the rows they count.
+tallies = sa.Table(
+    "tallies",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("outcome", sa.String(8), primary_key=True),
+    sa.Column("channel", sa.String(16), primary_key=True),
+    sa.Column("errcode", sa.Integer, primary_key=True),
+    sa.Column("n", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)

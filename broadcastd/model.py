@@ -1,0 +1,220 @@
+"""What the layers hand each other: jobs, slices, recipients and books. Values only, no behaviour with I/O."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import orjson
+
+from broadcastd.outcomes import Outcome
+from broadcastd.states import JobState
+
+FLAG_PAGE = 500
+"""`flag: N` is the N-th 500 of the audience, whatever `slice_size` is: the old `LIMIT flag*500,500`."""
+
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to mishear
+
+
+def new_job_id(now: datetime) -> str:
+    """`j` and 12 characters: 7 of the second (they sort by time), 5 random. Short enough to spell out."""
+    value = int(now.timestamp()) << 25 | secrets.randbits(25)
+    return "j" + "".join(_ID_ALPHABET[value >> shift & 31] for shift in range(55, -5, -5))
+
+
+class OnUnknown(StrEnum):
+    """What is done with recipients in doubt."""
+
+    RESEND = "resend"  # ask again: nobody is lost, a few may get the text twice
+    LEAVE = "leave"  # leave them `unknown`: nobody is asked twice
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One broadcast as a frame asks for it, checked."""
+
+    content: str
+    phone: str = ""
+    key: str | None = None
+    ref: str | None = None
+    flag: int | None = None
+    account: str = "default"
+    to: tuple[str, ...] | None = None
+    channels: tuple[str, ...] | None = None
+    template: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """The frame's `data`: further keywords of the template."""
+    dry_run: bool = False
+
+    def digest(self) -> str:
+        """What makes two frames the same broadcast: content, phone, to, channels, template and data."""
+        same = [self.content, self.phone, self.to, self.channels, self.template, dict(self.extra)]
+        return hashlib.sha256(orjson.dumps(same, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    @property
+    def takes_key(self) -> bool:
+        """Test sends and dry runs never take a key."""
+        return self.to is None and not self.dry_run
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A request with everything that is fixed at its acceptance."""
+
+    id: str
+    request: Request
+    accepted_at: datetime
+    channels: tuple[str, ...]
+    messages: Mapping[str, str]
+    """Channel name to its rendered message: everything but the recipient."""
+    on_unknown: OnUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """A job's totals. They balance when every frozen recipient has exactly one outcome."""
+
+    recipients: int = 0
+    planned: bool = False
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    sent_by_channel: Mapping[str, int] = field(default_factory=dict)
+    errcodes: Mapping[int, int] = field(default_factory=dict)
+    """errcode to the number of recipients that ended with it; 0 is left out."""
+    in_doubt: int = 0
+    """How many were in doubt, ever: counted before anybody of them was asked again."""
+
+    @property
+    def ended(self) -> int:
+        """How many recipients have an outcome."""
+        return sum(self.outcomes.values())
+
+    @property
+    def balanced(self) -> bool:
+        """Whether everybody is frozen and has an outcome."""
+        return self.planned and self.ended == self.recipients
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the ledger holds it."""
+
+    no: int
+    """The ledger's own number; `id` is what people see."""
+    id: str
+    account: str
+    state: JobState
+    reason: str
+    """Why it is held or what it waits for; empty when all is well."""
+    content: str
+    phone: str
+    key: str | None
+    ref: str | None
+    flag: int | None
+    to: tuple[str, ...] | None
+    channels: tuple[str, ...]
+    messages: Mapping[str, str]
+    on_unknown: OnUnknown
+    accepted_at: datetime
+    books: Books
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    first_sent_at: datetime | None = None
+    last_sent_at: datetime | None = None
+    planned_through: int | None = None
+    """The last frozen id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """A recipient that is due again later."""
+
+    recipient_id: int
+    due_at: datetime
+    channel_no: int = 0
+    tries: int = 0
+    doubts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One slice, and the right to work on it until `until` (or longer, when it is renewed)."""
+
+    job_no: int
+    slice_no: int
+    token: int
+    """Drawn anew for each lease: what a mark is checked against."""
+    ids: tuple[int, ...]
+    mark: int | None
+    deferrals: tuple[Deferral, ...]
+
+    @property
+    def unasked(self) -> tuple[int, ...]:
+        """The frozen ids above the mark."""
+        mark = self.mark
+        return self.ids if mark is None else tuple(one for one in self.ids if one > mark)
+
+
+@dataclass(slots=True)
+class SliceMark:
+    """What must be on disk before a slice's next recipients are asked."""
+
+    lease: Lease
+    upto: int | None = None
+    """The new mark, or None when only deferred recipients are armed."""
+    armed: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRow:
+    """One recipient's end."""
+
+    job_no: int
+    recipient_id: int
+    openid: str | None
+    outcome: Outcome
+    channel: str
+    errcode: int
+    at: datetime
+    was_deferred: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeferralRow:
+    """One recipient put off, with its slice."""
+
+    job_no: int
+    slice_no: int
+    deferral: Deferral
+    in_doubt: bool = False
+    """Whether this counts one more in the job's `in_doubt`."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one group commit writes."""
+
+    marks: list[SliceMark] = field(default_factory=list)
+    outcomes: list[OutcomeRow] = field(default_factory=list)
+    deferrals: list[DeferralRow] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.marks or self.outcomes or self.deferrals)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Part of a leased slice that another task takes over."""
+
+    lease: Lease
+    keep: tuple[int, ...]
+    give: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a slice stood when its task let go of it."""
+
+    done: bool
+    due_at: datetime | None = None

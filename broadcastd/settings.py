@@ -1,0 +1,196 @@
+"""The settings: frozen, typed, checked at start. `settings_file` reads them."""
+
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from broadcastd.model import OnUnknown
+from broadcastd.texts import check_text
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+DEFAULT_QUERY = (
+    "SELECT id, openid FROM tp_receiver WHERE (expire_time > :now OR send_status = 1) AND receive_status = 1"
+)
+DEFAULT_TOKEN_QUERY = "SELECT accesstoken FROM tp_accesstoken ORDER BY id LIMIT 1"  # noqa: S105
+DEFAULT_TEXT = "{content} 點擊下方“信息查詢”查看更多求購信息。回復0取消接收信息,回復1重新接收信息"
+
+Text = Annotated[str, AfterValidator(check_text)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the settings. Unknown keys are refused: a misspelt one must not be silently ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(Section):
+    """The listener."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(9090, ge=0, le=65535)
+    token: SecretStr | None = None
+    max_frame_bytes: int = Field(65536, ge=256, le=16 * 1024 * 1024)
+    max_connections: int = Field(1000, ge=1)
+    max_frames_in_flight: int = Field(500, ge=1)
+    idle_timeout_s: Seconds = 300
+    frame_timeout_s: Seconds = 10
+    reply_timeout_s: Seconds = 30
+    quiet_ms: int = Field(200, ge=1)
+    dedupe_window_s: float = Field(600, ge=0)
+    drain_s: Seconds = 30
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "ServerSettings":
+        if self.host not in LOOPBACK and not (self.token and self.token.get_secret_value()):
+            raise ValueError(
+                f"listening on {self.host} (beyond loopback) needs server.token or server.token_file:"
+                " without one, anybody on the network could send to all your followers"
+            )
+        return self
+
+
+class PoolSettings(Section):
+    """The tasks."""
+
+    tasks: int = Field(60, ge=1, le=1000)
+    slice_size: int = Field(500, ge=1, le=500)
+    sends_per_task: int = Field(16, ge=1, le=256)
+
+
+class LedgerSettings(Section):
+    """The durable record."""
+
+    url: str = "sqlite:///broadcastd.db"
+    on_unknown: OnUnknown = OnUnknown.RESEND
+    lease_s: float = Field(60, ge=5)
+
+    @field_validator("url")
+    @classmethod
+    def _supported(cls, url: str) -> str:
+        if not url.startswith("sqlite:///") or url in ("sqlite:///", "sqlite:///:memory:"):
+            raise ValueError(
+                "accepted: sqlite:///FILE (relative to the settings file) or sqlite:////ABSOLUTE/FILE"
+            )
+        return url
+
+
+class AudienceSettings(Section):
+    """Where the recipients are."""
+
+    url: SecretStr
+    query: str = DEFAULT_QUERY
+    now: Literal["datetime", "unix"] = "datetime"
+    max_gone_share: float = Field(0.2, ge=0, le=1)
+    pool_size: int = Field(10, ge=1, le=200)
+    connect_timeout_s: Seconds = 10
+    query_timeout_s: Seconds = 60
+
+    @field_validator("url")
+    @classmethod
+    def _supported(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("mysql://", "sqlite:///")):
+            raise ValueError("accepted: mysql://user:password@host:3306/database or sqlite:///FILE")
+        return url
+
+    @field_validator("query")
+    @classmethod
+    def _one_select(cls, query: str) -> str:
+        query = query.strip().rstrip(";").strip()
+        if not query.lower().startswith(("select", "with")):
+            raise ValueError("must be one SELECT that yields the columns id and openid")
+        return query
+
+
+class TokenSettings(Section):
+    """Where the access token comes from."""
+
+    source: Literal["table"] = "table"
+    query: str = DEFAULT_TOKEN_QUERY
+
+
+class CustomSettings(Section):
+    """The customer-service message."""
+
+    text: Text = DEFAULT_TEXT
+    max_text_bytes: int = Field(2048, ge=1)
+
+
+class TemplateSettings(Section):
+    """The template message."""
+
+    template_id: str = ""
+    url: str = ""
+    data: dict[str, Text] = Field(default_factory=dict)
+
+
+class HttpSettings(Section):
+    """Calls of the WeChat API."""
+
+    connect_timeout_s: Seconds = 10
+    answer_timeout_s: Seconds = 30
+
+
+class AccountSettings(Section):
+    """One Official Account."""
+
+    api_base: str = "https://api.weixin.qq.com"
+    channels: tuple[str, ...] = ("custom", "template")
+    timezone: str = "Asia/Shanghai"
+    audience: AudienceSettings
+    token: TokenSettings = TokenSettings()
+    custom: CustomSettings = CustomSettings()
+    template: TemplateSettings = TemplateSettings()
+    http: HttpSettings = HttpSettings()
+
+    @field_validator("api_base")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        if not url.startswith(("https://", "http://")):
+            raise ValueError("accepted: https://HOST or http://HOST:PORT")
+        return url.rstrip("/")
+
+    @field_validator("channels")
+    @classmethod
+    def _channels(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
+        known = ("custom", "template")
+        if not channels or len(set(channels)) != len(channels) or not set(channels) <= set(known):
+            raise ValueError(
+                f"accepted: one or more of {', '.join(known)}, each once, in the order to try them"
+            )
+        return channels
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (OSError, ValueError) as error:
+            raise ValueError("accepted: a name like Asia/Shanghai") from error
+        return name
+
+    @model_validator(mode="after")
+    def _complete(self) -> "AccountSettings":
+        if "template" in self.channels and not self.template.template_id:
+            raise ValueError(
+                'template.template_id is missing: set it, or leave "template" out of channels'
+                " (then nobody outside the 48 h window can be reached)"
+            )
+        return self
+
+
+class LogSettings(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """The whole."""
+
+    server: ServerSettings = ServerSettings()
+    pool: PoolSettings = PoolSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    accounts: dict[str, AccountSettings] = Field(min_length=1)
+    log: LogSettings = LogSettings()

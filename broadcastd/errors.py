@@ -33,6 +33,10 @@ class KeyConflictError(BroadcastdError):
         self.job_id = job_id
 
 
+class AlreadyFrozenError(BroadcastdError):
+    """These recipients are frozen already."""
+
+
 class AudienceUnavailableError(BroadcastdError):
     """The account's database cannot be read now."""
 

@@ -146,14 +146,11 @@ class Lease:
     token: int
     """Drawn anew for each lease: what a mark is checked against."""
     ids: tuple[int, ...]
-    mark: int | None
-    deferrals: tuple[Deferral, ...]
-
-    @property
-    def unasked(self) -> tuple[int, ...]:
-        """The frozen ids above the mark."""
-        mark = self.mark
-        return self.ids if mark is None else tuple(one for one in self.ids if one > mark)
+    """All that are frozen."""
+    unasked: tuple[int, ...]
+    """Those above the mark without an outcome."""
+    deferrals: tuple[Deferral, ...] = ()
+    """Those put off, the first due first."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 implementations. Implementations live in the plural folders: `ledgers/`, `audiences/`, `channels/`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -94,12 +94,15 @@ class Ledger(Protocol):
         """
         ...
 
-    async def settle(self, lease: Lease) -> Settled:
-        """End a lease: the slice is done when each of its ids has an outcome, else open again."""
+    async def settle(self, lease: Lease, now: datetime) -> Settled:
+        """End a lease: the slice is done when each of its ids has an outcome, else open again.
+
+        Who was let through by its marks, has no outcome and was not put off is in doubt: counted so here.
+        """
         ...
 
-    async def recover(self, now: datetime) -> int:
-        """Take back slices whose lease has run out; how many."""
+    async def recover(self, working: Collection[int], now: datetime) -> int:
+        """Take back slices whose lease has run out; how many. `working`: tokens that are still worked on."""
         ...
 
     async def job(self, job_id: str) -> Job | None:

@@ -17,7 +17,7 @@ class Backoff:
 
     def delay_s(self, tries: int) -> float:
         """The pause after `tries` failed tries (1 and up), in seconds."""
-        whole_s = min(self.longest_s, self.first_s * 2 ** min(tries - 1, 30))
+        whole_s = min(self.longest_s, self.first_s * 2.0 ** min(tries - 1, 30))
         # Spread, not secrecy: a predictable generator is fine here.
         return whole_s * (1 - self.jitter * random.random())  # noqa: S311
 

@@ -1,7 +1,7 @@
 """One account as the delivery sees it, and a job on its way through it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from broadcastd.delivery.gate import Gate
@@ -37,7 +37,6 @@ class OpenJob:
     """An operator saw how many are gone, and let it go on."""
     waits_for: str = ""
     """What keeps it from going on just now, in plain words; it goes on by itself."""
-    waiting: dict[str, int] = field(default_factory=dict)
 
     @property
     def no(self) -> int:
@@ -45,5 +44,5 @@ class OpenJob:
         return self.job.no
 
     def message_id(self, recipient_id: int) -> str:
-        """Stable over retries and restarts, 32 characters or fewer: 13 of the job's id and a dash leave 18."""
-        return f"{self.job.id}-{recipient_id}"[:32]
+        """Stable over retries and restarts. 30 characters at most: the job's id, a dash, 64 bits in hex."""
+        return f"{self.job.id}-{recipient_id:x}"

@@ -25,7 +25,7 @@ class Pace:
         self._window_ends_s = 0.0
         self._shortest_s = math.inf
         self._shortest_before_s = math.inf
-        self.sends_per_task = min(AT_START, ceiling)
+        self.sends_per_task: int = min(AT_START, ceiling)
         self.in_flight = 0
 
     def started(self) -> None:

@@ -83,7 +83,7 @@ class Recorder:
             except LedgerUnavailableError as error:
                 tries += 1
                 self.trouble = str(error)
-                log.error("ledger_unwritable", error=str(error), outcomes_kept=len(batch.outcomes))
+                log.warning("ledger_unwritable", error=str(error), outcomes_kept=len(batch.outcomes))
                 await self._clock.sleep(retry.LEDGER.delay_s(tries))
             else:
                 if self.trouble:

@@ -46,7 +46,7 @@ class Sender:
         self._clock = clock
 
     async def ask(self, job: OpenJob, who: Recipient) -> Verdict:
-        """Try the channels from `who.channel_no` on until one decides. Never raises for WeChat or the network."""
+        """Try the channels in turn until one decides. Never raises for what WeChat or the network do."""
         errcode = 0
         for channel_no in range(who.channel_no, len(job.route)):
             channel, message = job.route[channel_no]

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
-from broadcastd.errors import KeyConflictError
+from broadcastd.errors import AlreadyFrozenError, KeyConflictError
 from broadcastd.frozen import pack_ids
 from broadcastd.ledgers.rows import fresh_job, job_row, load_job
 from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, slices, tallies
@@ -72,6 +72,10 @@ def add_slices(
     connection: sa.Connection, job_no: int, cut: Sequence[Sequence[int]], now: datetime, *, planned: bool
 ) -> None:
     """See `Ledger.add_slices`."""
+    frozen = sa.select(jobs.c.planned, jobs.c.planned_through).where(jobs.c.no == job_no)
+    already, through = connection.execute(frozen).one()
+    if already or (cut and through is not None and cut[0][0] <= through):
+        raise AlreadyFrozenError
     top = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == job_no)
     first_no = connection.execute(top).scalar_one() + 1
     rows = [

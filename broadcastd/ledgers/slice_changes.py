@@ -1,7 +1,6 @@
 """Changes of slices: leasing, renewing, splitting, settling, recovering. Each runs inside a commit."""
 
 import secrets
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -68,16 +67,14 @@ def _lease_one(connection: sa.Connection, row: Any, owner: str, until: datetime)
         .where(slices.c.job_no == row.job_no, slices.c.no == row.no)
         .values(state=SliceState.LEASED.value, lease=token, owner=owner, lease_until=to_ms(until))
     )
-    waiting = connection.execute(
-        sa.select(deferrals)
-        .where(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
-        .order_by(deferrals.c.due_at, deferrals.c.recipient_id)
-    )
-    put_off = tuple(
+    waiting = tuple(
         Deferral(one.recipient_id, from_ms(one.due_at), one.channel_no, one.tries, one.doubts)
-        for one in waiting
+        for one in _put_off(connection, row)
     )
-    return Lease(row.job_no, row.no, token, tuple(unpack_ids(row.ids)), row.mark, put_off)
+    ids = tuple(unpack_ids(row.ids))
+    ended = _ended(connection, row)
+    unasked = tuple(one for one in ids if one not in ended and (row.mark is None or one > row.mark))
+    return Lease(row.job_no, row.no, token, ids, unasked, waiting)
 
 
 def renew(connection: sa.Connection, owner: str, now: datetime, until: datetime) -> None:
@@ -120,43 +117,22 @@ def split(connection: sa.Connection, one: Split, now: datetime, owner: str, unti
             lease_until=to_ms(until),
         )
     )
-    return Lease(one.lease.job_no, no, token, one.give, None, ())
+    return Lease(one.lease.job_no, no, token, one.give, one.give)
 
 
-def settle(connection: sa.Connection, lease: Lease) -> Settled:
+def settle(connection: sa.Connection, lease: Lease, now: datetime) -> Settled:
     """See `Ledger.settle`. A lease that is no longer ours is left alone: `recover` looks after it."""
-    row = connection.execute(sa.select(slices).where(_holds(lease))).one_or_none()
+    row = connection.execute(
+        sa.select(slices, jobs.c.on_unknown).join(jobs, jobs.c.no == slices.c.job_no).where(_holds(lease))
+    ).one_or_none()
     if row is None:
         return Settled(done=False)
-    ended = _ended(connection, row)
-    left = [one for one in unpack_ids(row.ids) if one not in ended]
-    done = not left
-    due_at = 0
-    if left and row.mark is not None and left[-1] <= row.mark:
-        # Nobody is left unasked: it is due when the first of those put off is.
-        due_at = (
-            connection.execute(
-                sa.select(sa.func.min(deferrals.c.due_at)).where(
-                    deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no
-                )
-            ).scalar_one()
-            or 0
-        )
-    state = SliceState.DONE if done else SliceState.OPEN
-    connection.execute(
-        sa.update(slices)
-        .where(_holds(lease))
-        .values(state=state.value, due_at=due_at, lease=None, owner=None, lease_until=None)
-    )
-    return Settled(done, None if done else from_ms(due_at))
+    _resolve_doubts(connection, row, now)
+    return _let_go(connection, row)
 
 
 def recover(connection: sa.Connection, lost: "sa.ColumnElement[bool]", now: datetime) -> tuple[int, int]:
-    """Take back the leased slices for which `lost` holds: (how many, how many recipients in doubt).
-
-    Who is at or below the mark without an outcome and not put off, or was armed, is in doubt. They are
-    counted here, in the commit that lets them be asked again.
-    """
+    """Take back the leased slices for which `lost` holds: (how many, how many recipients in doubt)."""
     rows = connection.execute(
         sa.select(slices, jobs.c.on_unknown)
         .join(jobs, jobs.c.no == slices.c.job_no)
@@ -164,13 +140,26 @@ def recover(connection: sa.Connection, lost: "sa.ColumnElement[bool]", now: date
     ).all()
     doubted = 0
     for row in rows:
-        doubted += _recover_one(connection, row, now)
-        connection.execute(
-            sa.update(slices)
-            .where(slices.c.job_no == row.job_no, slices.c.no == row.no)
-            .values(state=SliceState.OPEN.value, due_at=0, lease=None, owner=None, lease_until=None)
-        )
+        doubted += _resolve_doubts(connection, row, now)
+        _let_go(connection, row)
     return len(rows), doubted
+
+
+def _let_go(connection: sa.Connection, row: Any) -> Settled:
+    """End the lease of a slice in which nobody is in doubt."""
+    ended = _ended(connection, row)
+    left = [one for one in unpack_ids(row.ids) if one not in ended]
+    due_at = 0
+    if left and row.mark is not None and left[-1] <= row.mark:
+        # Nobody is left unasked: it is due when the first of those put off is.
+        due_at = min((one.due_at for one in _put_off(connection, row)), default=0)
+    state = SliceState.OPEN if left else SliceState.DONE
+    connection.execute(
+        sa.update(slices)
+        .where(slices.c.job_no == row.job_no, slices.c.no == row.no)
+        .values(state=state.value, due_at=due_at, lease=None, owner=None, lease_until=None)
+    )
+    return Settled(not left, from_ms(due_at) if left else None)
 
 
 def _ended(connection: sa.Connection, row: Any) -> set[int]:
@@ -181,22 +170,34 @@ def _ended(connection: sa.Connection, row: Any) -> set[int]:
     return set(connection.execute(sa.select(outcomes.c.recipient_id).where(in_slice)).scalars())
 
 
-def _recover_one(connection: sa.Connection, row: Any, now: datetime) -> int:
+def _put_off(connection: sa.Connection, row: Any) -> Sequence[Any]:
+    """The deferrals of a slice, the first due first."""
+    of_slice = sa.and_(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
+    query = sa.select(deferrals).where(of_slice).order_by(deferrals.c.due_at, deferrals.c.recipient_id)
+    return connection.execute(query).all()
+
+
+def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> int:
+    """Count who of a slice is in doubt, and decide what becomes of them; how many they are.
+
+    In doubt is who is at or below the mark, has no outcome and is not put off; and who is put off but armed.
+    Counted here, in the commit that lets them be asked again.
+    """
+    if row.mark is None:
+        return 0
     ended = _ended(connection, row)
-    waiting = {
-        one.recipient_id: one
-        for one in connection.execute(
-            sa.select(deferrals).where(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
-        )
-    }
-    asked = [one for one in unpack_ids(row.ids) if row.mark is not None and one <= row.mark]
-    doubtful = [one for one in asked if one not in ended and (one not in waiting or waiting[one].armed)]
-    doubts: dict[int, int] = defaultdict(int, {one: waiting[one].doubts for one in waiting})
+    waiting = {one.recipient_id: one for one in _put_off(connection, row)}
+    doubtful = [
+        one
+        for one in unpack_ids(row.ids)
+        if one <= row.mark and one not in ended and (one not in waiting or waiting[one].armed)
+    ]
     if OnUnknown(row.on_unknown) is OnUnknown.RESEND:
-        again = [
-            DeferralRow(row.job_no, row.no, Deferral(one, now, doubts=doubts[one] + 1), in_doubt=True)
-            for one in doubtful
-        ]
+        again = []
+        for one in doubtful:
+            doubts = waiting[one].doubts if one in waiting else 0
+            deferral = Deferral(one, now, doubts=doubts + 1)
+            again.append(DeferralRow(row.job_no, row.no, deferral, in_doubt=True))
         record_changes.put_off(connection, again)
     else:
         left = [

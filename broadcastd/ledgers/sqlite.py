@@ -6,7 +6,7 @@ import fcntl
 import os
 import socket
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -43,7 +43,7 @@ class SqliteLedger:
     async def __aenter__(self) -> Self:
         self._lock = _Lock(self._path)
         try:
-            await asyncio.to_thread(_prepare, self._path)
+            await asyncio.to_thread(prepare, self._path)
             self._engine = _engine(self._path)
             self._writer = Writer(self._engine)
             self._reader = ThreadPoolExecutor(1, "ledger-reader")
@@ -133,13 +133,13 @@ class SqliteLedger:
             ]
         )
 
-    async def settle(self, lease: Lease) -> Settled:
+    async def settle(self, lease: Lease, now: datetime) -> Settled:
         """See `Ledger`."""
-        return await self._writer.run(lambda connection: slice_changes.settle(connection, lease))
+        return await self._writer.run(lambda connection: slice_changes.settle(connection, lease, now))
 
-    async def recover(self, now: datetime) -> int:
+    async def recover(self, working: Collection[int], now: datetime) -> int:
         """See `Ledger`."""
-        run_out = slices.c.lease_until <= to_ms(now)
+        run_out = sa.and_(slices.c.lease_until <= to_ms(now), slices.c.lease.not_in(working))
         found, _ = await self._writer.run(lambda connection: slice_changes.recover(connection, run_out, now))
         return found
 
@@ -203,7 +203,7 @@ def _engine(path: Path) -> sa.Engine:
     return engine
 
 
-def _prepare(path: Path) -> None:
+def prepare(path: Path) -> None:
     """Make the tables of a new ledger; refuse one of another version."""
     try:
         engine = _engine(path)

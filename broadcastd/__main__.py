@@ -1,0 +1,5 @@
+"""`python -m broadcastd`."""
+
+from broadcastd.cli.main import main
+
+main()

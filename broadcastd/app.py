@@ -1,0 +1,173 @@
+"""Builds the daemon from its settings, starts it, and drains it. The only place that knows all parts."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from broadcastd import __version__
+from broadcastd.audiences.engine import open_database
+from broadcastd.audiences.sql import SqlAudience
+from broadcastd.audiences.token_table import TableTokenSource
+from broadcastd.channels import CHANNELS
+from broadcastd.channels.wechat import WechatApi
+from broadcastd.clock import Clock, SystemClock
+from broadcastd.delivery.accounts import Account
+from broadcastd.delivery.dispatcher import Dispatcher
+from broadcastd.delivery.gate import Gate
+from broadcastd.delivery.intake import Intake
+from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.pace import Pace
+from broadcastd.delivery.planner import Planner
+from broadcastd.delivery.recorder import Recorder
+from broadcastd.delivery.sender import Sender
+from broadcastd.delivery.slice_run import SharedParts
+from broadcastd.delivery.status import Status
+from broadcastd.delivery.task import Task
+from broadcastd.errors import BroadcastdError
+from broadcastd.ledgers.sqlite import SqliteLedger
+from broadcastd.settings import AccountSettings, Settings
+from broadcastd.wire.listener import Listener
+from broadcastd.wire.ops import UseCases
+
+log = structlog.get_logger()
+
+FLUSH_S = 5.0
+"""How long the last outcomes may take to reach the disk when the daemon stops."""
+
+
+class Daemon:
+    """One daemon, from its settings to its end. `port` is known once `ready` is set."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._stopping = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.port = 0
+
+    def stop(self) -> None:
+        """Drain, then let `run` return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises BroadcastdError when it cannot start."""
+        try:
+            await self._run()
+        except BaseExceptionGroup as group:
+            expected = group.subgroup(BroadcastdError)
+            if expected is None:
+                raise
+            raise expected.exceptions[0] from None
+
+    async def _run(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await self._open(stack)
+            async with asyncio.TaskGroup() as group:
+                loops = self._start_loops(group)
+                await self._jobs.restore()
+                async with Listener(self._settings.server, self._use_cases) as listener:
+                    self.port = listener.port
+                    log.info(
+                        "broadcastd_started", version=__version__, port=self.port, jobs_open=len(self._jobs)
+                    )
+                    self.ready.set()
+                    await self._stopping.wait()
+                    log.info("draining", jobs_open=len(self._jobs), tasks_busy=self._dispatcher.tasks_busy)
+                    self._intake.draining = True
+                await self._drain()
+                for loop in loops:
+                    loop.cancel()
+        log.info("broadcastd_stopped", jobs_open=len(self._jobs))
+
+    # -- building --------------------------------------------------------------------------------------
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        settings, clock = self._settings, self._clock
+        path = Path(settings.ledger.url.removeprefix("sqlite:///"))
+        ledger = await stack.enter_async_context(SqliteLedger(path, clock))
+        opening = ledger.opening
+        log.info(
+            "ledger_opened", path=str(path), slices_taken_back=opening.reopened, in_doubt=opening.in_doubt
+        )
+        accounts = {name: self._account(name, account, stack) for name, account in settings.accounts.items()}
+        wake = asyncio.Event()
+        self._jobs = OpenJobs(ledger, accounts, clock)
+        self._dispatcher = Dispatcher(ledger, self._jobs, clock, settings.ledger.lease_s, wake)
+        self._planner = Planner(ledger, self._jobs, settings.pool, clock, wake)
+        self._recorder = Recorder(ledger, clock)
+        pace = Pace(settings.pool.tasks, settings.pool.sends_per_task)
+        shared = SharedParts(Sender(pace, clock), self._recorder, pace, clock)
+        self._tasks = [Task(self._dispatcher, self._jobs, shared) for _ in range(settings.pool.tasks)]
+        self._intake = Intake(ledger, accounts, self._jobs, settings, clock)
+        status = Status(
+            self._dispatcher, self._jobs, self._recorder, pace, accounts,
+            tasks=settings.pool.tasks, owner=opening.owner, clock=clock,
+        )  # fmt: skip
+        self._use_cases = UseCases(self._intake, ledger, self._jobs, status, clock, self._stopping)
+
+    def _account(self, name: str, settings: AccountSettings, stack: contextlib.AsyncExitStack) -> Account:
+        database = open_database(settings.audience)
+        stack.push_async_callback(database.close)
+        pool = self._settings.pool
+        api = WechatApi(settings.api_base, settings.http, pool.tasks * pool.sends_per_task)
+        stack.push_async_callback(api.close)
+        return Account(
+            name=name,
+            channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},
+            audience=SqlAudience(database, settings),
+            tokens=TableTokenSource(database, settings.token.query),
+            gate=Gate(self._clock),
+            timezone=ZoneInfo(settings.timezone),
+            max_gone_share=settings.audience.max_gone_share,
+        )
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def _start_loops(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Every background coroutine, by name. The death of one ends the daemon: a fresh start goes on."""
+        loops: Mapping[str, Coroutine[Any, Any, None]] = {
+            "recorder": self._recorder.run(),
+            "dispatcher": self._dispatcher.run(),
+            "leases": self._dispatcher.keep_leases(),
+            "planner": self._planner.run(),
+            **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
+        }
+        return [group.create_task(loop, name=name) for name, loop in loops.items()]
+
+    async def _drain(self) -> None:
+        """Lease nothing more, finish what is in flight, put off the rest, flush."""
+        self._dispatcher.drain()
+        for task in self._tasks:
+            task.stop()
+        try:
+            async with asyncio.timeout(self._settings.server.drain_s):
+                await self._dispatcher.all_idle()
+        except TimeoutError:
+            log.warning("drain_cut_short", tasks_busy=self._dispatcher.tasks_busy)
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self._recorder.flush()
+        except TimeoutError:
+            log.warning("flush_cut_short", error=self._recorder.trouble)
+
+
+async def serve(settings: Settings) -> None:
+    """Run a daemon until SIGTERM or SIGINT. A second one ends it at once: the ledger bears that."""
+    daemon = Daemon(settings)
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def drain() -> None:
+        daemon.stop()
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    for number in signals:
+        loop.add_signal_handler(number, drain)
+    await daemon.run()

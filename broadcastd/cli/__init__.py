@@ -1,0 +1,1 @@
+"""The commands: each parses, calls one use case or the daemon, and prints. One file and one row each."""

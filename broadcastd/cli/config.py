@@ -1,0 +1,75 @@
+"""`broadcastd config`: write, check and show settings."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broadcastd.cli.target import config_option, print_json
+from broadcastd.errors import SettingsError
+
+
+@click.group()
+def config() -> None:
+    """The settings."""
+
+
+@config.command()
+@click.argument("path", type=click.Path(path_type=Path), default="broadcastd.toml")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def init(path: Path, force: bool) -> None:
+    """Write a settings file with every key and its comment to PATH (default: broadcastd.toml)."""
+    text = resources.files("broadcastd.cli").joinpath("broadcastd.toml").read_text(encoding="utf-8")
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    try:
+        # It will hold the database's password: nobody else may read it.
+        descriptor = os.open(path, flags, 0o600)
+    except FileExistsError as error:
+        raise SettingsError(f"{path} exists already; --force overwrites it") from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    click.echo(f"{path} written: set the audience's url and the template, then `broadcastd run -c {path}`")
+
+
+@config.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def check(config: Path | None, as_json: bool) -> None:
+    """Say whether the settings can be used."""
+    from broadcastd import settings_file
+
+    path = config or settings_file.find()
+    settings = settings_file.load(path)
+    if as_json:
+        print_json({"ok": True, "path": str(path) if path else None, "accounts": list(settings.accounts)})
+    else:
+        click.echo(f"{path or 'the environment'}: fine; accounts: {', '.join(settings.accounts)}")
+
+
+@config.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def show(config: Path | None, as_json: bool) -> None:
+    """Show the settings as they are in force, without secrets."""
+    from broadcastd import settings_file
+
+    values = settings_file.load(config or settings_file.find()).model_dump(mode="json")
+    if as_json:
+        print_json(values)
+    else:
+        for line in _lines(values, ""):
+            click.echo(line)
+
+
+def _lines(values: dict[str, Any], prefix: str) -> list[str]:
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            lines += _lines(value, f"{prefix}{name}.")
+        else:
+            lines.append(f"{prefix}{name} = {value!r}")
+    return lines

@@ -1,0 +1,97 @@
+"""The entry point: the table of commands, and how errors end."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+import click
+
+from broadcastd import __version__
+from broadcastd.errors import BroadcastdError, NoDaemonError, SettingsError
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command. 2 is click's, for wrong usage."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_DAEMON = 3
+    BAD_SETTINGS = 4
+    REFUSED = 5
+    INTERRUPTED = 130
+
+
+# Name to module and attribute; imported when called, so that none pays for another's libraries.
+COMMANDS: Mapping[str, str] = {
+    "run": "broadcastd.cli.run:run",
+    "send": "broadcastd.cli.send:send",
+    "ping": "broadcastd.cli.ping:ping",
+    "info": "broadcastd.cli.ping:info",
+    "jobs": "broadcastd.cli.jobs:jobs",
+    "job": "broadcastd.cli.jobs:job",
+    "resume": "broadcastd.cli.jobs:resume",
+    "watch": "broadcastd.cli.watch:watch",
+    "config": "broadcastd.cli.config:config",
+    "ledger": "broadcastd.cli.ledger:ledger",
+    "sandbox": "broadcastd.cli.sandbox:sandbox",
+}
+
+
+class Commands(click.Group):
+    """Looks commands up in `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one."""
+        del ctx
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="broadcastd")
+def cli() -> None:
+    """Send a paid post to every follower of a WeChat Official Account.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers, 4 settings cannot be used, 5 refused.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run a command. What a user can cause ends in one readable line on stderr, never in a traceback."""
+    try:
+        cli(arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(Exit.INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except SettingsError as error:
+        _fail(error, Exit.BAD_SETTINGS)
+    except NoDaemonError as error:
+        _fail(error, Exit.NO_DAEMON)
+    except BroadcastdError as error:
+        _fail(error, Exit.FAILED)
+    except BrokenPipeError:
+        # `broadcastd jobs | head`: the reader has seen enough.
+        sys.stderr.close()
+        sys.exit(Exit.OK)
+
+
+def _fail(error: Exception, code: Exit) -> None:
+    click.echo(f"broadcastd: {error}", err=True)
+    sys.exit(code)

@@ -1,0 +1,52 @@
+"""The live bar of `broadcastd watch`: done, rate, ETA, per channel; plain lines when it is no terminal."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from broadcastd.cli.show import books_line, console
+from broadcastd.log import escaped
+
+
+def follow(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Show progress lines as they come; the last one."""
+    out = console()
+    last: dict[str, Any] = {}
+    if out.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[more]}"),
+        )
+        with Progress(*columns, console=out) as progress:
+            bar = progress.add_task("planning", total=None, more="")
+            for last in lines:
+                books = last["books"]
+                progress.update(
+                    bar,
+                    description=last["state"],
+                    completed=books["ended"],
+                    total=books["recipients"] if books["planned"] else None,
+                    more=_more(last),
+                )
+    else:
+        for last in lines:
+            books = last["books"]
+            out.print(f"{last['state']} {books['ended']:,} of {books['recipients']:,} {_more(last)}", markup=False)
+    if last:
+        out.print(f"{last['state']}: {books_line(last['books'])}", markup=False)
+    return last
+
+
+def _more(line: dict[str, Any]) -> str:
+    parts = [f"{n:,} {channel}" for channel, n in sorted(line["books"]["by_channel"].items())]
+    if line["rate_per_s"]:
+        parts.append(f"{line['rate_per_s']:,.0f}/s")
+    if line["eta_s"] is not None and line["books"]["remaining"]:
+        parts.append(f"ETA {line['eta_s']:,.0f} s")
+    for trouble in (line["reason"], line["waits_for"]):
+        if trouble:
+            parts.append(escaped(trouble))
+    return ", ".join(parts)

@@ -1,0 +1,72 @@
+"""How jobs and books look on a terminal."""
+
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from broadcastd.log import escaped
+
+OUTCOMES = ("sent", "rejected", "failed", "unknown", "skipped")
+
+
+def console() -> Console:
+    """Where results go. Rich leaves colours out when it is no terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def plain(value: Any) -> Text:
+    """A text from outside: no markup, no control characters."""
+    return Text(escaped(str(value)))
+
+
+def local(moment: str | None) -> str:
+    """An ISO time of a reply, in this machine's timezone."""
+    return "" if moment is None else datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def books_line(books: dict[str, Any]) -> str:
+    """`1,500 = 1,200 custom + 300 template + 0 rejected + 0 failed + 0 unknown + 0 skipped`."""
+    parts = [f"{n:,} {channel}" for channel, n in sorted(books["by_channel"].items())] or ["0 sent"]
+    parts += [f"{books[outcome]:,} {outcome}" for outcome in OUTCOMES[1:]]
+    if books["remaining"]:
+        parts.append(f"{books['remaining']:,} not yet")
+    return f"{books['recipients']:,} = {' + '.join(parts)}"
+
+
+def job_table(job: dict[str, Any]) -> Table:
+    """One job, a row a fact."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name in ("job", "state", "reason", "waits_for", "account", "key", "ref", "flag", "phone", "content"):
+        value = job.get(name)
+        if value not in (None, ""):
+            table.add_row(name.replace("_", " "), plain(value))
+    for name in ("accepted_at", "started_at", "first_sent_at", "last_sent_at", "finished_at"):
+        if job.get(name):
+            table.add_row(name.replace("_", " "), local(job[name]))
+    books = job["books"]
+    table.add_row("books", books_line(books) + ("" if books["planned"] else "  (still being planned)"))
+    if books["in_doubt"]:
+        table.add_row("in doubt", f"{books['in_doubt']:,} (ever; see docs/protocol.md)")
+    if books["errcodes"]:
+        table.add_row("errcodes", ", ".join(f"{code}: {n:,}" for code, n in books["errcodes"].items()))
+    return table
+
+
+def jobs_table(jobs: list[dict[str, Any]]) -> Table:
+    """Several jobs, a row each."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("job", "state", "accepted", "key", "ref", "sent", "of", "content"):
+        table.add_column(
+            column, justify="right" if column in ("sent", "of") else "left", no_wrap=column != "content"
+        )
+    for job in jobs:
+        books = job["books"]
+        key, ref, content = (plain(job[name] or "") for name in ("key", "ref", "content"))
+        sent, of = f"{books['sent']:,}", f"{books['recipients']:,}"
+        table.add_row(job["job"], job["state"], local(job["accepted_at"]), key, ref, sent, of, content)
+    return table

@@ -1,0 +1,212 @@
+"""Deals slices to the tasks: leases in turn between jobs, splits the last ones, keeps the leases alive."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from broadcastd import retry
+from broadcastd.clock import Clock
+from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.slice_run import SMALLEST_CHUNK, SliceRun
+from broadcastd.delivery.turns import deal, rotated
+from broadcastd.errors import LedgerUnavailableError
+from broadcastd.model import Lease
+from broadcastd.ports import Ledger
+
+log = structlog.get_logger()
+
+LOOK_S = 5.0
+"""How often it looks for work that nobody told it of."""
+
+RENEWALS_A_LEASE = 4
+"""How often a lease is renewed within its own length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A slice for a task. `rows` are known when it was split off a running one, else they must be pulled."""
+
+    lease: Lease
+    job: OpenJob
+    rows: Sequence[tuple[int, str]] | None = None
+
+
+class Dispatcher:
+    """Hands out work. `run` and `keep_leases` must be running."""
+
+    def __init__(
+        self, ledger: Ledger, jobs: OpenJobs, clock: Clock, lease_s: float, wake: asyncio.Event
+    ) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._clock = clock
+        self._lease = timedelta(seconds=lease_s)
+        self._wake = wake
+        self._idle: deque[asyncio.Future[Work]] = deque()
+        self._order: list[int] = []
+        self._runs: dict[int, SliceRun] = {}
+        self._working: dict[int, OpenJob] = {}
+        """Token of each lease that is out, from leasing to settling."""
+        self._settled = asyncio.Event()
+        self._draining = False
+        self.tasks_busy = 0
+        jobs.listen(self._joined)
+
+    # -- from the tasks --------------------------------------------------------------------------------
+
+    async def next_work(self) -> Work:
+        """Wait for a slice."""
+        work: asyncio.Future[Work] = asyncio.get_running_loop().create_future()
+        self._idle.append(work)
+        self._wake.set()
+        return await work
+
+    def started(self, run: SliceRun) -> None:
+        """A task sends this slice now."""
+        self._runs[run.lease.token] = run
+        if self._draining or run.job.held:
+            run.stop()
+
+    def took(self) -> None:
+        """A task has a slice."""
+        self.tasks_busy += 1
+
+    def gave_back(self) -> None:
+        """A task is done with its slice."""
+        self.tasks_busy -= 1
+        self._settled.set()
+
+    def ended(self, run: SliceRun) -> None:
+        """A task has sent what could be sent of it."""
+        self._runs.pop(run.lease.token, None)
+
+    async def settle(self, work: Work) -> None:
+        """Give the lease back; with the last slice the job may be done."""
+        settled = await self._ledger.settle(work.lease, self._clock.now())
+        self._working.pop(work.lease.token, None)
+        log.info(
+            "slice_done" if settled.done else "slice_released", job=work.job.job.id, slice=work.lease.slice_no
+        )
+        if settled.done and work.job not in self._working.values():
+            await self._jobs.finish(work.job)
+        self._wake.set()
+
+    # -- from the rest ---------------------------------------------------------------------------------
+
+    def stop_job(self, job: OpenJob) -> None:
+        """Ask nobody more of this job."""
+        for run in self._runs.values():
+            if run.job is job:
+                run.stop()
+
+    def drain(self) -> None:
+        """Lease nothing more, ask nobody more."""
+        self._draining = True
+        for run in self._runs.values():
+            run.stop()
+
+    async def all_idle(self) -> None:
+        """Return once no task works on a slice."""
+        while self.tasks_busy or self._working:
+            self._settled.clear()
+            await self._settled.wait()
+
+    # -- the loops -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deal out slices whenever there may be some."""
+        tries = 0
+        while not self._draining:
+            self._wake.clear()
+            try:
+                pause_s = await self._deal()
+                tries = 0
+            except LedgerUnavailableError as error:
+                tries += 1
+                pause_s = retry.LEDGER.delay_s(tries)
+                log.warning("ledger_unavailable", error=str(error), retry_in_s=round(pause_s, 1))
+            await self._woken_or(pause_s)
+
+    async def keep_leases(self) -> None:
+        """Renew what is being worked on, and take back what ran out."""
+        while True:
+            await self._clock.sleep(self._lease.total_seconds() / RENEWALS_A_LEASE)
+            now = self._clock.now()
+            try:
+                await self._ledger.renew(now, now + self._lease)
+                if await self._ledger.recover(self._working, now):
+                    self._wake.set()
+            except LedgerUnavailableError as error:
+                log.warning("leases_not_renewed", error=str(error))
+
+    async def _woken_or(self, pause_s: float) -> None:
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _deal(self) -> float:
+        """Give work to idle tasks; for how long there is nothing more to do, in seconds."""
+        self._drop_gone()
+        if not self._idle:
+            return LOOK_S
+        now = self._clock.now()
+        counts = await self._ledger.open_slices(now)
+        runnable = [no for no in self._order if (job := self._jobs.get(no)) is not None and not job.held]
+        shares = deal(len(self._idle), counts, runnable)
+        if shares:
+            self._order = rotated(self._order, list(shares))
+            for lease in await self._ledger.lease(shares, now, now + self._lease):
+                job = self._jobs.get(lease.job_no)
+                assert job is not None
+                log.info("slice_leased", job=job.job.id, slice=lease.slice_no, recipients=len(lease.ids))
+                self._hand(Work(lease, job))
+            return 0 if self._idle else LOOK_S
+        await self._split()
+        due_at = await self._ledger.next_due_at()
+        if due_at is None or due_at <= now:
+            return LOOK_S
+        return min(LOOK_S, (due_at - now).total_seconds() + 0.01)
+
+    async def _split(self) -> None:
+        """Let idle tasks take over half of what the fullest running slices have left."""
+        splits, rows, jobs = [], [], []
+        for _ in range(len(self._idle)):
+            fullest = max(self._runs.values(), key=lambda run: run.spare, default=None)
+            if fullest is None or fullest.spare < 2 * SMALLEST_CHUNK:
+                break
+            split, given = fullest.give_half()
+            splits.append(split)
+            rows.append(given)
+            jobs.append(fullest.job)
+        if not splits:
+            return
+        now = self._clock.now()
+        leases = await self._ledger.split(splits, now, now + self._lease)
+        for lease, given, job in zip(leases, rows, jobs, strict=True):
+            if lease is not None:
+                log.info("slice_split", job=job.job.id, slice=lease.slice_no, recipients=len(lease.ids))
+                self._hand(Work(lease, job, given))
+
+    def _hand(self, work: Work) -> None:
+        self._working[work.lease.token] = work.job
+        self._drop_gone()
+        if self._idle:
+            self._idle.popleft().set_result(work)
+
+    def _drop_gone(self) -> None:
+        """Forget tasks that were cancelled while they waited."""
+        while self._idle and self._idle[0].done():
+            self._idle.popleft()
+
+    def _joined(self, job: OpenJob) -> None:
+        if job.no not in self._order:
+            self._order.append(job.no)
+        self._order = [no for no in self._order if self._jobs.get(no) is not None or no == job.no]
+        self._wake.set()

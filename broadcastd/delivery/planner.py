@@ -1,0 +1,129 @@
+"""Freezes a job's audience in one pass, committing slices as it reads.
+
+It never waits for the senders. After a kill or a cut connection it goes on after the last frozen id;
+`planned` is set last, with the final slices.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+
+from broadcastd import retry
+from broadcastd.clock import Clock
+from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.cutting import cut_evenly, cut_whole, not_ascending
+from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
+from broadcastd.model import FLAG_PAGE
+from broadcastd.ports import Ledger
+from broadcastd.settings import PoolSettings
+
+log = structlog.get_logger()
+
+AT_ONCE = 4
+"""Audiences of one account that are read at the same time; each takes a connection of its database."""
+
+
+class _BadAudienceError(Exception):
+    """The audience cannot be frozen; the text says why."""
+
+
+class Planner:
+    """Plans each open job once. `run` must be running."""
+
+    def __init__(
+        self, ledger: Ledger, jobs: OpenJobs, settings: PoolSettings, clock: Clock, wake: asyncio.Event
+    ) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._settings = settings
+        self._clock = clock
+        self._wake_dispatcher = wake
+        self._turns: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+        self._planning: set[int] = set()
+        self._queue: asyncio.Queue[OpenJob] = asyncio.Queue()
+        jobs.listen(self._take)
+
+    def _take(self, job: OpenJob) -> None:
+        if not job.job.books.planned and not job.held:
+            self._queue.put_nowait(job)
+
+    async def run(self) -> None:
+        """Plan jobs as they come, each in a coroutine of its own: none waits for another's database."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                job = await self._queue.get()
+                group.create_task(self._plan(job), name=f"planner of {job.job.id}")
+
+    async def _plan(self, job: OpenJob) -> None:
+        if job.no in self._planning:
+            return
+        self._planning.add(job.no)
+        try:
+            await self._freeze_audience(job)
+        finally:
+            self._planning.remove(job.no)
+
+    async def _freeze_audience(self, job: OpenJob) -> None:
+        """Plan one job, for as long as it takes: a database or disk that is away delays it, no more."""
+        tries = 0
+        while not job.held:
+            try:
+                async with self._turns[job.account.name]:
+                    frozen = await (self._page(job) if job.job.flag is not None else self._all(job))
+                await self._planned(job, frozen)
+                return
+            except _BadAudienceError as error:
+                await self._jobs.hold(job, str(error))
+            except (AudienceUnavailableError, LedgerUnavailableError) as error:
+                tries += 1
+                job.waits_for = f"it cannot be planned: {error}"
+                log.warning("job_not_planned", job=job.job.id, error=str(error))
+                await self._clock.sleep(retry.DATABASE.delay_s(tries))
+
+    async def _planned(self, job: OpenJob, frozen: int) -> None:
+        job.waits_for = ""
+        log.info("job_planned", job=job.job.id, account=job.account.name, recipients=frozen)
+        if not frozen:
+            await self._jobs.hold(job, "the audience query yields nobody")
+        # A job may have been sent whole before its planning came to an end.
+        await self._jobs.finish(job)
+
+    async def _all(self, job: OpenJob) -> int:
+        """Freeze everybody; how many are frozen in all."""
+        at_start = await self._ledger.job(job.job.id)
+        assert at_start is not None
+        last, frozen = at_start.planned_through, at_start.books.recipients
+        size = self._settings.slice_size
+        waiting: list[int] = []
+        async with job.audience.ids(job.job.accepted_at, last) as blocks:
+            async for block in blocks:
+                _check(last, block)
+                last = block[-1]
+                waiting.extend(block)
+                # So much is waited for that a small audience can be cut evenly, for all tasks to have work.
+                if len(waiting) >= self._settings.tasks * size:
+                    slices, waiting = cut_whole(waiting, size)
+                    frozen += await self._freeze(job, slices, planned=False)
+        return frozen + await self._freeze(job, cut_evenly(waiting, self._settings.tasks, size), planned=True)
+
+    async def _page(self, job: OpenJob) -> int:
+        """Freeze one 500 of the audience, as the old program did."""
+        assert job.job.flag is not None
+        ids = await job.audience.page(job.job.accepted_at, job.job.flag, FLAG_PAGE)
+        _check(None, ids)
+        slices = cut_evenly(ids, self._settings.tasks, self._settings.slice_size)
+        return await self._freeze(job, slices, planned=True)
+
+    async def _freeze(self, job: OpenJob, slices: Sequence[Sequence[int]], *, planned: bool) -> int:
+        await self._ledger.add_slices(job.no, slices, planned=planned)
+        self._wake_dispatcher.set()
+        return sum(len(ids) for ids in slices)
+
+
+def _check(last: int | None, ids: Sequence[int]) -> None:
+    repeated = not_ascending(last, ids)
+    if repeated is not None:
+        raise _BadAudienceError(f"the audience query yields id {repeated} more than once: ids must be unique")

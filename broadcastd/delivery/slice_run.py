@@ -1,0 +1,185 @@
+"""One leased slice on its way: small write-ahead chunks, and a bounded number of sends in flight.
+
+The granter lets recipients through in chunks, each once its mark is on disk; at most two chunks are granted
+and unanswered at any time, so that is what a kill can leave in doubt. The slots take who is granted and ask.
+"""
+
+import asyncio
+import dataclasses
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broadcastd.clock import Clock
+from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.pace import Pace
+from broadcastd.delivery.recorder import Recorder
+from broadcastd.delivery.sender import Recipient, Sender
+from broadcastd.model import Deferral, DeferralRow, Lease, OutcomeRow, SliceMark, Split
+from broadcastd.outcomes import Ended, Halt, Later, Verdict
+
+SMALLEST_CHUNK = 8
+"""Of recipients that one mark lets through."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedParts:
+    """What all tasks use together."""
+
+    sender: Sender
+    recorder: Recorder
+    pace: Pace
+    clock: Clock
+
+
+class SliceRun:
+    """Sends one slice. `run` returns when nobody of it can be asked now."""
+
+    def __init__(
+        self, lease: Lease, job: OpenJob, rows: Sequence[tuple[int, str]], shared: SharedParts
+    ) -> None:
+        self.lease = lease
+        self.job = job
+        self.halted: str | None = None
+        self.lease_lost = False
+        self._sender, self._recorder = shared.sender, shared.recorder
+        self._pace, self._clock = shared.pace, shared.clock
+        openids = dict(rows)
+        unasked = lease.unasked
+        self._last_id = unasked[-1] if unasked else None
+        self._unasked = [(one, openids[one]) for one in unasked if one in openids]
+        self._next = 0
+        self._put_off = deque(
+            (one, openids[one.recipient_id]) for one in lease.deferrals if one.recipient_id in openids
+        )
+        self._ready: deque[Recipient] = deque()
+        self._outstanding = 0
+        self._slots = 0
+        self._granting = True
+        self._stopping = False
+        self._more_ready = asyncio.Event()
+        self._fewer_outstanding = asyncio.Event()
+
+    # -- from the dispatcher ---------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask nobody who is not being asked already."""
+        self._stopping = True
+        self._fewer_outstanding.set()
+        self._more_ready.set()
+
+    @property
+    def spare(self) -> int:
+        """How many are neither asked nor let through: what could be given away."""
+        return 0 if self._stopping else len(self._unasked) - self._next
+
+    def give_half(self) -> tuple[Split, list[tuple[int, str]]]:
+        """Give the second half of `spare` away: the split to commit, and the rows that go with it."""
+        at = self._next + (self.spare + 1) // 2
+        given = self._unasked[at:]
+        del self._unasked[at:]
+        first = given[0][0]
+        keep = tuple(one for one in self.lease.ids if one < first)
+        give = tuple(one for one in self.lease.ids if one >= first)
+        split = Split(self.lease, keep, give)
+        self.lease = dataclasses.replace(self.lease, ids=keep)
+        self._last_id = keep[-1]
+        return split, given
+
+    async def run(self) -> None:
+        """Ask everybody who can be asked now, then report who was let through and not asked."""
+        async with asyncio.TaskGroup() as group:
+            await self._grant(group)
+        if not self.lease_lost:
+            now = self._clock.now()
+            for who in self._ready:
+                self._put_off_again(Deferral(who.id, now, who.channel_no, who.tries, who.doubts))
+        self._ready.clear()
+
+    # -- the granter -----------------------------------------------------------------------------------
+
+    async def _grant(self, group: asyncio.TaskGroup) -> None:
+        while not self._stopping:
+            chunk, mark = self._next_chunk()
+            if not chunk:
+                break
+            if not await self._recorder.mark(mark):
+                self.lease_lost = True
+                self.stop()
+                break
+            self._outstanding += len(chunk)
+            self._ready.extend(chunk)
+            self._more_ready.set()
+            self._staff(group)
+            while self._outstanding > self._chunk_size and not self._stopping:
+                self._fewer_outstanding.clear()
+                await self._fewer_outstanding.wait()
+        self._granting = False
+        self._more_ready.set()
+
+    @property
+    def _chunk_size(self) -> int:
+        return max(SMALLEST_CHUNK, self._pace.sends_per_task)
+
+    def _next_chunk(self) -> tuple[list[Recipient], SliceMark]:
+        now = self._clock.now()
+        chunk: list[Recipient] = []
+        while self._put_off and len(chunk) < self._chunk_size and self._put_off[0][0].due_at <= now:
+            one, openid = self._put_off.popleft()
+            chunk.append(
+                Recipient(one.recipient_id, openid, one.channel_no, one.tries, one.doubts, was_deferred=True)
+            )
+        armed = [who.id for who in chunk]
+        fresh = self._unasked[self._next : self._next + self._chunk_size - len(chunk)]
+        self._next += len(fresh)
+        chunk.extend(Recipient(one, openid) for one, openid in fresh)
+        # The last mark covers who is gone from the end of the slice, too.
+        upto = self._last_id if self._next == len(self._unasked) else fresh[-1][0]
+        return chunk, SliceMark(self.lease, upto, armed)
+
+    def _staff(self, group: asyncio.TaskGroup) -> None:
+        while self._slots < min(self._pace.sends_per_task, self._outstanding):
+            self._slots += 1
+            group.create_task(self._slot(), name=f"slot of slice {self.lease.job_no}/{self.lease.slice_no}")
+
+    # -- a slot ----------------------------------------------------------------------------------------
+
+    async def _slot(self) -> None:
+        gate = self.job.account.gate
+        try:
+            while not self._stopping and self._slots <= self._pace.sends_per_task:
+                if not self._ready:
+                    if not self._granting:
+                        return
+                    self._more_ready.clear()
+                    await self._more_ready.wait()
+                elif gate.closed:
+                    await gate.wait()
+                else:
+                    who = self._ready.popleft()
+                    self._settle(who, await self._sender.ask(self.job, who))
+        finally:
+            self._slots -= 1
+
+    def _settle(self, who: Recipient, verdict: Verdict) -> None:
+        now = self._clock.now()
+        match verdict:
+            case Ended(outcome, channel, errcode):
+                row = OutcomeRow(
+                    self.lease.job_no, who.id, who.openid, outcome, channel, errcode, now, who.was_deferred
+                )
+                self._recorder.end(row)
+            case Later(delay_s, _, channel_no, tries, in_doubt):
+                due_at = now + timedelta(seconds=delay_s)
+                again = Deferral(who.id, due_at, channel_no, tries, who.doubts + in_doubt)
+                self._put_off_again(again, in_doubt=in_doubt)
+            case Halt(reason, channel_no):
+                self._put_off_again(Deferral(who.id, now, channel_no, who.tries, who.doubts))
+                self.halted = reason
+                self.stop()
+        self._outstanding -= 1
+        self._fewer_outstanding.set()
+
+    def _put_off_again(self, deferral: Deferral, *, in_doubt: bool = False) -> None:
+        self._recorder.put_off(DeferralRow(self.lease.job_no, self.lease.slice_no, deferral, in_doubt))

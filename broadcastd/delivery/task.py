@@ -1,0 +1,135 @@
+"""A task: one of the fixed 60 coroutines. It takes a slice, pulls it, sends it, and gives it back."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from broadcastd import retry
+from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.dispatcher import Dispatcher, Work
+from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.slice_run import SharedParts, SliceRun
+from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
+from broadcastd.model import Lease, OutcomeRow
+from broadcastd.outcomes import Outcome
+
+log = structlog.get_logger()
+
+
+class Task:
+    """Works on one slice at a time, for ever."""
+
+    def __init__(self, dispatcher: Dispatcher, jobs: OpenJobs, shared: SharedParts) -> None:
+        self._dispatcher = dispatcher
+        self._jobs = jobs
+        self._shared = shared
+        self._recorder = shared.recorder
+        self._clock = shared.clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Take nothing more, and do not wait for a database."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            work = await self._dispatcher.next_work()
+            self._dispatcher.took()
+            try:
+                await self._guarded(work)
+                await self._recorder.flush()
+                await self._settle(work)
+            finally:
+                self._dispatcher.gave_back()
+
+    async def _guarded(self, work: Work) -> None:
+        """Work on one slice. A bug in it holds its job, and leaves the other jobs and this task alone."""
+        try:
+            rows = work.rows if work.rows is not None else await self._pull(work)
+            if rows is not None and not await self._too_many_gone(work, rows):
+                await self._send(work, rows)
+        except Exception:
+            log.exception("slice_failed", job=work.job.job.id, slice=work.lease.slice_no)
+            await self._hold(work.job, "an internal error: see slice_failed in the log")
+
+    async def _pull(self, work: Work) -> Sequence[tuple[int, str]] | None:
+        """Who of the slice is still eligible; None when that cannot be told before it must stop."""
+        wanted = _wanted(work.lease)
+        if not wanted:
+            return []
+        tries = 0
+        while not (self._stopping or work.job.held):
+            try:
+                rows = await work.job.audience.pull(work.job.job.accepted_at, min(wanted), max(wanted))
+            except AudienceUnavailableError as error:
+                tries += 1
+                delay_s = retry.DATABASE.delay_s(tries)
+                work.job.waits_for = f"its audience cannot be read: {error}"
+                log.warning(
+                    "audience_unavailable",
+                    job=work.job.job.id,
+                    error=str(error),
+                    retry_in_s=round(delay_s, 1),
+                )
+                await self._clock.sleep(delay_s)
+            else:
+                work.job.waits_for = ""
+                return [row for row in rows if row[0] in wanted and row[1]]
+        return None
+
+    async def _too_many_gone(self, work: Work, rows: Sequence[tuple[int, str]]) -> bool:
+        """Skip who is gone; but hold the job when it is so many that the database is more likely wrong."""
+        if work.rows is not None:
+            return False
+        gone = _wanted(work.lease) - {one for one, _ in rows}
+        most = work.job.account.max_gone_share * len(work.lease.ids)
+        if len(gone) > most and not work.job.gone_allowed:
+            await self._hold(
+                work.job,
+                f"{len(gone)} of the {len(work.lease.ids)} recipients of slice {work.lease.slice_no} are gone"
+                " from the audience, more than audience.max_gone_share allows: is the database whole and"
+                " up to date?",
+            )
+            return True
+        deferred = {one.recipient_id for one in work.lease.deferrals}
+        for one in gone:
+            self._recorder.end(
+                OutcomeRow(
+                    work.lease.job_no, one, None, Outcome.SKIPPED, "", 0, self._clock.now(), one in deferred
+                )
+            )
+        return False
+
+    async def _send(self, work: Work, rows: Sequence[tuple[int, str]]) -> None:
+        run = SliceRun(work.lease, work.job, rows, self._shared)
+        self._dispatcher.started(run)
+        try:
+            await run.run()
+        finally:
+            self._dispatcher.ended(run)
+        if run.halted is not None:
+            await self._hold(work.job, run.halted)
+
+    async def _hold(self, job: OpenJob, reason: str) -> None:
+        self._dispatcher.stop_job(job)
+        try:
+            await self._jobs.hold(job, reason)
+        except LedgerUnavailableError as error:
+            # Held in memory all the same; after a restart its first trouble holds it again.
+            log.warning("hold_not_durable", job=job.job.id, error=str(error))
+
+    async def _settle(self, work: Work) -> None:
+        tries = 0
+        while True:
+            try:
+                return await self._dispatcher.settle(work)
+            except LedgerUnavailableError as error:
+                tries += 1
+                log.warning("slice_not_settled", job=work.job.job.id, error=str(error))
+                await self._clock.sleep(retry.LEDGER.delay_s(tries))
+
+
+def _wanted(lease: Lease) -> set[int]:
+    """Who of a slice must still be asked: the unasked, and those put off."""
+    return {*lease.unasked, *(one.recipient_id for one in lease.deferrals)}

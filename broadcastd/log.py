@@ -1,0 +1,63 @@
+"""Logging: readable on a terminal, one JSON object a line otherwise. No secret, no control character."""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+SECRET_FIELDS = frozenset({"token", "password", "secret", "app_secret", "access_token", "accesstoken", "url"})
+_IN_URL = re.compile(r"(access_token=|://[^:/@\s]*:)[^&@\s\"']+")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def configure(level: str, *, terminal: bool | None = None) -> None:
+    """Set up structlog for the process. `terminal`: for people, else for machines; None asks stderr."""
+    if terminal is None:
+        terminal = sys.stderr.isatty()
+    processors: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
+        structlog.processors.format_exc_info,
+        without_secrets,
+    ]
+    if terminal:
+        processors += [escape_controls, structlog.dev.ConsoleRenderer()]
+    else:
+        processors.append(structlog.processors.JSONRenderer(serializer=_json))
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Whatever somebody logs by mistake: fields named like a secret, tokens and passwords within URLs."""
+    for name, value in event.items():
+        if name in SECRET_FIELDS:
+            event[name] = "***"
+        elif isinstance(value, str) and ("access_token=" in value or "://" in value):
+            event[name] = _IN_URL.sub(r"\1***", value)
+    return event
+
+
+def escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A text from outside must not steer an operator's terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception":
+            event[name] = escaped(value)
+    return event
+
+
+def escaped(text: str) -> str:
+    """`text` with control characters and direction marks written as \\x1b, \\u202e."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,0 +1,161 @@
+"""Finds and reads the settings: a TOML file, over it the environment (`BROADCASTD_SERVER__PORT`).
+
+Errors name the key, what it got and what it takes; a secret's value is never in them.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from broadcastd.errors import SettingsError
+from broadcastd.settings import ServerSettings, Settings
+
+FILE_VARIABLE = "BROADCASTD_CONFIG"
+PREFIX = "BROADCASTD_"
+PLACES = (Path("broadcastd.toml"), Path("/etc/broadcastd/broadcastd.toml"))
+SECRET_WORDS = ("token", "password", "secret", "url")
+
+# Keys that may be given as `<key>_file`: the secret is then the file's content.
+FILE_KEYS = (("server", "token"), ("accounts", "*", "audience", "url"))
+
+
+def find() -> Path | None:
+    """The settings file that is used when none is named."""
+    named = os.environ.get(FILE_VARIABLE)
+    if named:
+        return Path(named)
+    return next((place for place in PLACES if place.is_file()), None)
+
+
+def load(path: Path | None) -> Settings:
+    """Read, merge and check. Relative paths of SQLite files are the settings file's neighbours."""
+    values = _read(path) if path is not None else {}
+    base = path.resolve().parent if path is not None else Path.cwd()
+    try:
+        merged = _merged(values)
+        _secrets_from_files(merged, base)
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        where = str(path) if path is not None else "the environment"
+        lines = "\n".join(f"  {_in_words(problem)}" for problem in error.errors())
+        raise SettingsError(f"{where} cannot be used:\n{lines}") from None
+    return _absolute(settings, base)
+
+
+def load_server(path: Path | None) -> ServerSettings:
+    """Only where the daemon listens: what the commands that talk to it need."""
+    values = _read(path) if path is not None else {}
+    base = path.resolve().parent if path is not None else Path.cwd()
+    merged = _merged(values)
+    _secrets_from_files(merged, base)
+    try:
+        return ServerSettings.model_validate(merged["server"])
+    except ValidationError as error:
+        lines = "\n".join(f"  server.{_in_words(problem)}" for problem in error.errors())
+        raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+
+
+class _Merge(BaseSettings):
+    """Only for pydantic-settings to lay the environment over the file's values."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="ignore", nested_model_default_partial_update=True
+    )
+
+    server: dict[str, Any] = {}
+    pool: dict[str, Any] = {}
+    ledger: dict[str, Any] = {}
+    accounts: dict[str, Any] = {}
+    log: dict[str, Any] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        del dotenv_settings, file_secret_settings
+        return EnvSettingsSource(settings_cls), init_settings
+
+
+def _merged(values: dict[str, Any]) -> dict[str, Any]:
+    unknown = {name: value for name, value in values.items() if name not in _Merge.model_fields}
+    known = {name: value for name, value in values.items() if name in _Merge.model_fields}
+    return {**_Merge(**known).model_dump(), **unknown}
+
+
+def _secrets_from_files(values: dict[str, Any], base: Path) -> None:
+    for *parents, key in FILE_KEYS:
+        for section in _sections(values, parents):
+            name = section.pop(f"{key}_file", None)
+            if name is None:
+                continue
+            where = ".".join((*parents, f"{key}_file"))
+            if key in section:
+                raise SettingsError(f"{where}: {key} is set as well; set one of them")
+            try:
+                section[key] = (base / str(name)).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise SettingsError(
+                    f"{where}: {base / str(name)} cannot be read: {error.strerror}"
+                ) from error
+
+
+def _sections(values: Any, parents: list[str]) -> list[dict[str, Any]]:
+    found = [values]
+    for parent in parents:
+        nexts: list[Any] = []
+        for section in found:
+            if isinstance(section, Mapping):
+                nexts += section.values() if parent == "*" else [section.get(parent)]
+        found = nexts
+    return [section for section in found if isinstance(section, dict)]
+
+
+def _absolute(settings: Settings, base: Path) -> Settings:
+    """Restarting from another folder must not start an empty ledger."""
+    ledger = settings.ledger.model_copy(update={"url": _absolute_url(settings.ledger.url, base)})
+    accounts = {}
+    for name, account in settings.accounts.items():
+        url = account.audience.url
+        there = type(url)(_absolute_url(url.get_secret_value(), base))
+        audience = account.audience.model_copy(update={"url": there})
+        accounts[name] = account.model_copy(update={"audience": audience})
+    return settings.model_copy(update={"ledger": ledger, "accounts": accounts})
+
+
+def _absolute_url(url: str, base: Path) -> str:
+    scheme = "sqlite:///"
+    return f"{scheme}{base / url[len(scheme) :]}" if url.startswith(scheme) else url
+
+
+def _in_words(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "settings"
+    got = problem.get("input")
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    words = str(problem["msg"]).removeprefix("Value error, ")
+    secret = any(word in where.rpartition(".")[2] for word in SECRET_WORDS)
+    if secret or isinstance(got, (dict, list)):
+        return f"{where}: {words}"
+    return f"{where}: got {got!r}; {words}"

@@ -1,0 +1,1 @@
+"""The test bed: real servers and processes that tests start and stop."""

@@ -1,0 +1,106 @@
+"""A private MariaDB: own data directory, own socket, own free port. One that runs already is never touched."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bed.ports import eventually, free_port
+
+USER = "site"
+PASSWORD = "s3cret-of-the-site"
+
+
+class PrivateMariaDb:
+    """One server with one database `site`, and the user that broadcastd is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._socket = folder / "m.sock"
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """As the settings want it."""
+        return f"mysql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/site"
+
+    def install(self) -> None:
+        """Make the data directory."""
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={self._folder / 'data'}",
+             "--auth-root-authentication-method=normal", "--skip-test-db", *self._as_user()],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        log = (self._folder / "mariadb.log").open("ab")
+        self._process = subprocess.Popen(
+            [self._server(), "--no-defaults", f"--datadir={self._folder / 'data'}",
+             f"--socket={self._socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
+             f"--pid-file={self._folder / 'm.pid'}", "--innodb-flush-log-at-trx-commit=0",
+             "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user()],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+        eventually(self._answers, 60, "MariaDB answers")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Stop it, or kill it."""
+        if self._process is None:
+            return
+        if kill:
+            self._process.kill()
+        else:
+            self._process.terminate()
+        self._process.wait(30)
+        self._process = None
+
+    def run(self, sql: str, database: str = "site") -> str:
+        """Run statements as root; what they print, tab-separated."""
+        done = subprocess.run(
+            ["mariadb", "--no-defaults", f"--socket={self._socket}", "-uroot", "-N", database],
+            input=sql, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def set_up(self) -> None:
+        """The database and its user."""
+        self.run(
+            f"CREATE DATABASE site CHARACTER SET utf8mb4; CREATE USER '{USER}'@'127.0.0.1' IDENTIFIED BY"
+            f" '{PASSWORD}'; GRANT ALL ON site.* TO '{USER}'@'127.0.0.1';",
+            database="mysql",
+        )
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._folder / "mariadb.log").read_text()[-2000:]
+        done = subprocess.run(
+            ["mariadb-admin", "--no-defaults", f"--socket={self._socket}", "-uroot", "ping"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode == 0
+
+    @staticmethod
+    def _server() -> str:
+        return shutil.which("mariadbd") or "/usr/sbin/mariadbd"
+
+    @staticmethod
+    def _as_user() -> list[str]:
+        return ["--user=root"] if os.geteuid() == 0 else []
+
+
+@contextmanager
+def private_mariadb(folder: Path) -> Iterator[PrivateMariaDb]:
+    """Install, start and set up; stop at the end."""
+    server = PrivateMariaDb(folder)
+    server.install()
+    server.start()
+    try:
+        server.set_up()
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,33 @@
+"""Fixtures of the test bed, for all kinds of tests."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bed.mariadb import PrivateMariaDb, private_mariadb
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the whole: hundreds of kills, minutes of fuzzing")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="only with --long"))
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[PrivateMariaDb]:
+    """A private MariaDB. Its folder is short: a socket's path may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="bd-") as folder, private_mariadb(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def long_run(request: pytest.FixtureRequest) -> bool:
+    """Whether this is `scripts/test --long`."""
+    return bool(request.config.getoption("--long"))

@@ -135,7 +135,10 @@ class SliceRun:
         self._next += len(fresh)
         chunk.extend(Recipient(one, openid) for one, openid in fresh)
         # The last mark covers who is gone from the end of the slice, too.
-        upto = self._last_id if self._next == len(self._unasked) else fresh[-1][0]
+        if self._next == len(self._unasked):
+            upto = self._last_id
+        else:
+            upto = fresh[-1][0] if fresh else None
         return chunk, SliceMark(self.lease, upto, armed)
 
     def _staff(self, group: asyncio.TaskGroup) -> None:

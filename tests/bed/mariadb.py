@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from bed.ports import eventually, free_port
 
@@ -37,7 +38,11 @@ class PrivateMariaDb:
 
     def start(self) -> None:
         """Start, and return once it answers."""
-        log = (self._folder / "mariadb.log").open("ab")
+        with (self._folder / "mariadb.log").open("ab") as log:
+            self._launch(log)
+        eventually(self._answers, 60, "MariaDB answers")
+
+    def _launch(self, log: BinaryIO) -> None:
         self._process = subprocess.Popen(
             [self._server(), "--no-defaults", f"--datadir={self._folder / 'data'}",
              f"--socket={self._socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
@@ -45,7 +50,6 @@ class PrivateMariaDb:
              "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user()],
             stdout=log, stderr=log,
         )  # fmt: skip
-        eventually(self._answers, 60, "MariaDB answers")
 
     def stop(self, *, kill: bool = False) -> None:
         """Stop it, or kill it."""

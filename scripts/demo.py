@@ -1,0 +1,255 @@
+"""The demo itself; `scripts/demo` makes the environment and calls it."""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import broadcastd_client
+from rich.console import Console
+
+from broadcastd.cli.progress import follow
+from broadcastd.cli.show import books_line
+from broadcastd.sandbox.openids import openid
+from broadcastd.wire import dial
+
+PORT = 9090
+BROADCASTD = [sys.executable, "-m", "broadcastd"]
+SETTINGS = """\
+[server]
+port = {port}
+
+[ledger]
+url = "sqlite:///ledger.db"
+
+[accounts.default]
+api_base = "{api}"
+
+[accounts.default.audience]
+url = "sqlite:///site.db"
+
+[accounts.default.template]
+template_id = "SANDBOX-TEMPLATE"
+
+[accounts.default.template.data]
+keyword1 = "求購信息"
+keyword2 = "{{content}}"
+keyword3 = "{{phone}}"
+keyword4 = "{{now}}"
+"""
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Run the demo; its exit code."""
+    options = _options()
+    folder = Path(tempfile.mkdtemp(prefix="broadcastd-demo-"))
+    with contextlib.ExitStack() as stack:
+        if not options.keep:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        sandbox = _start_sandbox(stack, options, folder)
+        _fill_site(folder / "site.db", options.recipients, sandbox["token"])
+        port = _start_daemon(stack, options, folder, sandbox["url"])
+        job = _pay(port)
+        follow(_progress(port, job))
+        right = _compare(port, job, sandbox["control"], options.recipients)
+        if options.keep:
+            _say_what_next(folder, port, sandbox, job)
+    if not options.keep:
+        console.print("everything is stopped.")
+    return 0 if right else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="The whole product in a minute.")
+    parser.add_argument("--keep", action="store_true", help="leave it running, and say what to try next")
+    parser.add_argument("--recipients", type=int, default=1500, metavar="N", help="followers (default 1500)")
+    parser.add_argument(
+        "--latency-ms", type=int, default=20, metavar="N", help="of the imitated WeChat (default 20)"
+    )
+    options = parser.parse_args()
+    if options.recipients < 1 or options.latency_ms < 0:
+        parser.error("--recipients must be 1 or more, --latency-ms 0 or more")
+    return options
+
+
+def _start_sandbox(stack: contextlib.ExitStack, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    outside = options.recipients // 5
+    command = [
+        *BROADCASTD, "sandbox", "--json", "--port", "0", "--inside", str(options.recipients - outside),
+        "--outside", str(outside), "--latency-ms", str(options.latency_ms),
+    ]  # fmt: skip
+    started = _start(stack, options, folder, "sandbox", command, stdout=subprocess.PIPE)
+    assert started.stdout is not None
+    sandbox: dict[str, Any] = json.loads(started.stdout.readline())
+    console.print(
+        f"[bold]1.[/] a sandbox imitates WeChat on {sandbox['url']}:"
+        f" {options.recipients - outside:,} followers inside the 48 h window, {outside:,} outside"
+    )
+    return sandbox
+
+
+def _fill_site(path: Path, recipients: int, token: str) -> None:
+    """The site's own database, as the default settings expect it."""
+    with contextlib.closing(sqlite3.connect(path)) as site:
+        site.execute(
+            "CREATE TABLE tp_receiver (id INTEGER PRIMARY KEY, openid TEXT NOT NULL, expire_time TEXT,"
+            " send_status INTEGER NOT NULL, receive_status INTEGER NOT NULL)"
+        )
+        site.execute("CREATE TABLE tp_accesstoken (id INTEGER PRIMARY KEY, accesstoken TEXT NOT NULL)")
+        site.executemany(
+            "INSERT INTO tp_receiver (openid, expire_time, send_status, receive_status) VALUES (?, NULL, 1, 1)",
+            ((openid(number),) for number in range(recipients)),
+        )
+        site.execute("INSERT INTO tp_accesstoken (accesstoken) VALUES (?)", (token,))
+        site.commit()
+
+
+def _start_daemon(
+    stack: contextlib.ExitStack, options: argparse.Namespace, folder: Path, api: str
+) -> int:
+    port = _free_port()
+    settings = folder / "broadcastd.toml"
+    settings.write_text(SETTINGS.format(port=port, api=api), encoding="utf-8")
+    daemon = _start(stack, options, folder, "daemon", [*BROADCASTD, "run", "-c", str(settings)])
+    _wait_for(port, daemon, folder)
+    taken = "" if port == PORT else f" ({PORT} is taken)"
+    console.print(f"[bold]2.[/] broadcastd listens on 127.0.0.1:{port}{taken}: 60 tasks, a durable ledger")
+    return port
+
+
+def _start(  # noqa: PLR0913 - a process and where it belongs
+    stack: contextlib.ExitStack,
+    options: argparse.Namespace,
+    folder: Path,
+    name: str,
+    command: list[str],
+    *,
+    stdout: int | None = None,
+) -> "subprocess.Popen[str]":
+    with (folder / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdout=log if stdout is None else stdout, stderr=log, text=True, start_new_session=options.keep
+        )
+    (folder / f"{name}.pid").write_text(str(process.pid))
+    if options.keep:
+        stack.push(lambda failed, *_: _stop(process) if failed else None)
+    else:
+        stack.callback(_stop, process)
+    return process
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _free_port() -> int:
+    for wanted in (PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise SystemExit("no free port")
+
+
+def _wait_for(port: int, daemon: "subprocess.Popen[str]", folder: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if daemon.poll() is not None:
+            raise SystemExit(f"the daemon did not start:\n{(folder / 'daemon.log').read_text()}")
+        with contextlib.suppress(broadcastd_client.BroadcastError):
+            broadcastd_client.Client(port=port, timeout_s=0.5).ping()
+            return
+        time.sleep(0.05)
+    raise SystemExit("the daemon does not answer")
+
+
+def _pay(port: int) -> str:
+    """What a payment handler does: one call, answered once the job is on disk."""
+    client = broadcastd_client.Client(port=port)
+    key = f"order-{os.getpid()}"
+    started_s = time.monotonic()
+    reply = client.broadcast("求購二手挖掘機一台,價格面議", phone="13800000000", key=key, ref="post-17")
+    took_ms = (time.monotonic() - started_s) * 1000
+    console.print(
+        f"[bold]3.[/] a customer pays: the client library sends the post, the daemon answers in"
+        f" {took_ms:.0f} ms, job {reply['job']} is on disk"
+    )
+    again = client.broadcast("求購二手挖掘機一台,價格面議", phone="13800000000", key=key, ref="post-17")
+    console.print(
+        f"[bold]4.[/] the payment provider repeats its call: same key, same job"
+        f" ({'repeat' if again['repeat'] else 'NOT RECOGNISED'}), nothing is sent twice"
+    )
+    return str(reply["job"])
+
+
+def _progress(port: int, job: str) -> Iterator[dict[str, Any]]:
+    return dial.stream("127.0.0.1", port, {"op": "tail", "job": job, "every_s": 0.2}, 600)
+
+
+def _compare(port: int, job: str, control: str, recipients: int) -> bool:
+    """The books against what the followers' side counted."""
+    books = broadcastd_client.Client(port=port).job(job)["books"]
+    with urllib.request.urlopen(f"{control}/sandbox/summary") as answer:
+        received = json.load(answer)
+    console.print(f"[bold]5.[/] the books:      {books_line(books)}")
+    console.print(
+        f"   the followers:  {received['followers_reached']:,} different followers got"
+        f" {received['delivered']:,} messages, {received['followers_repeated'] or 'none'} of them twice"
+    )
+    right = (
+        books["balanced"]
+        and books["sent"] == recipients == received["followers_reached"] == received["delivered"]
+    )
+    console.print("   [green]they agree[/]" if right else "   [red]THEY DO NOT AGREE[/]")
+    return bool(right)
+
+
+def _say_what_next(folder: Path, port: int, sandbox: dict[str, Any], job: str) -> None:
+    here = f"{Path(sys.executable).parent}/broadcastd"
+    settings = f"-c {folder / 'broadcastd.toml'}"
+    console.print(
+        f"""
+It goes on running. Try:
+
+  echo '{{"content":"hello from netcat","phone":"110"}}' | nc -N 127.0.0.1 {port}
+  echo '{{"op":"tail","job":"{job}"}}' | nc 127.0.0.1 {port}
+  {here} send {settings} "another post" --key order-18
+  {here} jobs {settings}
+  {here} job {settings} {job}
+  {here} info {settings}
+  curl -s {sandbox['control']}/sandbox/summary
+
+Logs and databases are in {folder}. To stop it:
+
+  kill $(cat {folder}/daemon.pid {folder}/sandbox.pid)
+""",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The main job with the real process: a frame goes in, every follower gets the text once, the books agree."""
+
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from bed.daemon import DaemonProcess, daemon_process
+from bed.endpoint import OK, CountingEndpoint, counting_endpoint
+from bed.mariadb import PrivateMariaDb
+from bed.ports import eventually
+from bed.site import mariadb_site, openid, sqlite_site
+
+
+@pytest.mark.xdist_group("mariadb")
+def test_30_000_followers_in_mariadb_each_get_the_text_once(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
+    with (
+        counting_endpoint() as endpoint,
+        daemon_process(tmp_path, endpoint.url, mariadb_site(mariadb, 30_000)) as daemon,
+    ):
+        small = daemon.call({"content": "hello", "flag": 0, "key": "warm-up"})
+        daemon.wait_done(small["job"])
+        before_kb = daemon.memory_kb()
+        endpoint.received.clear()
+        reply = daemon.call({"content": "求購信息", "key": "order-1"})
+        assert reply["ok"], reply
+        view = daemon.wait_done(reply["job"])
+        assert len(endpoint.received) == 30_000
+        assert set(endpoint.received.values()) == {1}
+        assert view["books"]["sent"] == view["books"]["recipients"] == 30_000
+        assert view["books"]["by_channel"] == {"custom": 30_000}
+        assert view["books"]["balanced"]
+        assert view["books"]["in_doubt"] == 0
+        # Flat: 30,000 recipients held in memory as objects would be far more.
+        assert daemon.memory_kb() - before_kb < 30_000
+
+
+def test_who_is_outside_the_window_gets_the_template(tmp_path: Path) -> None:
+    with counting_endpoint() as endpoint:
+        endpoint.keep_bodies = True
+        outside = b'{"errcode":45015,"errmsg":"response out of time limit rid: 1-2-3"}'
+        endpoint.answer = lambda path, body: (
+            outside if "custom" in path and int(str(body["touser"])[1:]) % 5 == 0 else OK
+        )
+        with daemon_process(tmp_path, endpoint.url, sqlite_site(tmp_path / "site.db", 1500)) as daemon:
+            reply = daemon.call({"content": "求購", "ref": 17})
+            books = daemon.wait_done(reply["job"])["books"]
+        assert books["by_channel"] == {"custom": 1200, "template": 300}
+        assert len(endpoint.received) == 1500
+        assert set(endpoint.received.values()) == {1}
+        templates = [body for body in endpoint.bodies if "template_id" in body]
+        assert len({body["client_msg_id"] for body in templates}) == 300
+        assert all(len(str(body["client_msg_id"])) <= 32 for body in templates)
+
+
+def test_a_drain_loses_nobody_and_repeats_nobody(tmp_path: Path) -> None:
+    with counting_endpoint(latency_s=0.05) as endpoint:
+        site = sqlite_site(tmp_path / "site.db", 5000)
+        with daemon_process(tmp_path, endpoint.url, site) as daemon:
+            job = daemon.call({"content": "hello", "key": "k"})["job"]
+            for number in (signal.SIGTERM, signal.SIGINT):
+                seen = len(endpoint.received)
+                eventually(lambda seen=seen: len(endpoint.received) > seen + 300, what="sending goes on")
+                assert daemon.stop(number) == 0
+                daemon.start()
+            books = daemon.wait_done(job)["books"]
+            assert books["sent"] == 5000
+            assert books["in_doubt"] == 0
+        assert len(endpoint.received) == 5000
+        assert set(endpoint.received.values()) == {1}
+
+
+def _restart_until_done(daemon: DaemonProcess, endpoint: CountingEndpoint, job: str, kills: int) -> None:
+    for _ in range(kills):
+        seen = endpoint.calls
+        eventually(
+            lambda seen=seen: endpoint.calls > seen + 150 or daemon.job(job)["state"] == "done",
+            what="sending goes on",
+        )
+        daemon.kill()
+        daemon.start()
+
+
+@pytest.mark.parametrize("on_unknown", ["resend", "leave"])
+def test_after_kill_9_nobody_is_lost(tmp_path: Path, on_unknown: str, long_run: bool) -> None:
+    kills = 50 if long_run else 5
+    followers = 30_000 if long_run else 6000
+    with counting_endpoint(latency_s=0.02) as endpoint:
+        site = sqlite_site(tmp_path / "site.db", followers)
+        ledger = f'on_unknown = "{on_unknown}"'
+        with daemon_process(tmp_path, endpoint.url, site, ledger=ledger) as daemon:
+            job = daemon.call({"content": "hello", "key": "k"})["job"]
+            _restart_until_done(daemon, endpoint, job, kills)
+            books = daemon.wait_done(job)["books"]
+            opened = daemon.events("ledger_opened")
+        everybody = {openid(number) for number in range(1, followers + 1)}
+        with closing(sqlite3.connect(daemon.ledger)) as ledger_file:
+            unknown = {
+                openid(row[0])
+                for row in ledger_file.execute("SELECT recipient_id FROM outcomes WHERE outcome = 'unknown'")
+            }
+        lost = everybody - set(endpoint.received) - unknown
+        repeats = sum(endpoint.received.values()) - len(endpoint.received)
+        assert not lost
+        assert repeats <= books["in_doubt"]
+        assert books["balanced"]
+        assert books["sent"] + books["unknown"] == followers
+        # 2 x tasks x max(8, in flight per task), and what was answered in the last 100 ms.
+        assert max(event["in_doubt"] for event in opened) <= 2 * 60 * 16 + 60 * 16 * 5
+        if on_unknown == "leave":
+            assert repeats == 0
+            assert books["unknown"] == books["in_doubt"]
+
+
+def test_a_frame_is_on_disk_when_it_is_answered(tmp_path: Path) -> None:
+    with counting_endpoint() as endpoint:
+        site = sqlite_site(tmp_path / "site.db", 100)
+        with daemon_process(tmp_path, endpoint.url, site) as daemon:
+            jobs = []
+            for number in range(5):
+                jobs.append(daemon.call({"content": f"post {number}", "key": f"order-{number}"})["job"])
+                daemon.kill()
+                daemon.start()
+            for job in jobs:
+                assert daemon.wait_done(job)["books"]["recipients"] == 100
+
+
+def test_tail_follows_a_job_to_its_end(tmp_path: Path) -> None:
+    with counting_endpoint(latency_s=0.02) as endpoint:
+        site = sqlite_site(tmp_path / "site.db", 3000)
+        with daemon_process(tmp_path, endpoint.url, site) as daemon:
+            from broadcastd.wire import dial
+
+            job = daemon.call({"content": "hello"})["job"]
+            frame = {"op": "tail", "job": job, "every_s": 0.1}
+            lines = list(dial.stream("127.0.0.1", daemon.port, frame, 60))
+        assert lines[-1]["state"] == "done"
+        assert lines[-1]["books"]["sent"] == 3000
+        ended = [line["books"]["ended"] for line in lines]
+        assert ended == sorted(ended)
+        assert len(lines) > 2

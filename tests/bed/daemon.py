@@ -1,0 +1,135 @@
+"""The real process: started, asked over the wire, killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bed.ports import eventually, free_port
+
+from broadcastd.errors import NoDaemonError
+from broadcastd.wire import dial
+
+SETTINGS = """
+[server]
+port = {port}
+{server}
+[pool]
+{pool}
+[ledger]
+url = "sqlite:///ledger.db"
+{ledger}
+[accounts.default]
+api_base = "{api}"
+channels = {channels}
+[accounts.default.audience]
+url = "{audience}"
+{more}
+[accounts.default.template]
+template_id = "T1"
+[accounts.default.template.data]
+keyword1 = "{{content}}"
+[accounts.default.http]
+answer_timeout_s = {answer_timeout_s}
+"""
+
+
+class DaemonProcess:
+    """`broadcastd run` in a folder of its own. It may be started again and again."""
+
+    def __init__(self, folder: Path, api: str, audience: str, **settings: Any) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.settings = folder / "broadcastd.toml"
+        values = {"server": "", "pool": "", "ledger": "", "more": "", "answer_timeout_s": 30, **settings}
+        values["channels"] = json.dumps(values.get("channels", ["custom", "template"]))
+        self.settings.write_text(
+            SETTINGS.format(port=self.port, api=api, audience=audience, **values), encoding="utf-8"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger.db"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "daemon.log").read_text(encoding="utf-8")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log's lines with this event."""
+        lines = (json.loads(line) for line in self.log.splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == name]
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        with (self.folder / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "broadcastd", "run", "-c", str(self.settings)], stdout=log, stderr=log
+            )
+        eventually(self._answers, 30, "the daemon answers")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log[-3000:]
+        try:
+            return bool(self.call({"op": "ping"})["ok"])
+        except NoDaemonError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """A signal, and the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        """Make sure that it is gone, whatever the test did."""
+        if self.process is not None and self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGCONT)
+            self.kill()
+
+    def call(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """One frame, one reply."""
+        return dial.call("127.0.0.1", self.port, frame, 60)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """A job and its books."""
+        return self.call({"op": "job", "job": job_id})
+
+    def wait_done(self, job_id: str, within_s: float = 120) -> dict[str, Any]:
+        """Wait until the job is done; its last view."""
+
+        def done() -> dict[str, Any] | None:
+            view = self.job(job_id)
+            return view if view["state"] == "done" else None
+
+        return eventually(done, within_s, f"{job_id} is done")
+
+    def memory_kb(self) -> int:
+        """Peak resident memory."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0])
+
+
+@contextmanager
+def daemon_process(folder: Path, api: str, audience: str, **settings: Any) -> Iterator[DaemonProcess]:
+    """A started daemon; whatever happens it is gone at the end."""
+    daemon = DaemonProcess(folder, api, audience, **settings)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.close()

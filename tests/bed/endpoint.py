@@ -1,0 +1,107 @@
+"""A foreign HTTP endpoint that counts: it knows nothing of broadcastd, and runs in a thread of its own."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import orjson
+
+OK = b'{"errcode":0,"errmsg":"ok"}'
+
+Answer = Callable[[str, dict[str, object]], bytes]
+
+
+class CountingEndpoint:
+    """Takes any POST and counts `touser`. `answer` (path, body) may be set by a test."""
+
+    def __init__(self, latency_s: float = 0.0) -> None:
+        self.received: Counter[str] = Counter()
+        """openid to how many messages reached it."""
+        self.bodies: list[dict[str, object]] = []
+        self.keep_bodies = False
+        self.calls = 0
+        self.latency_s = latency_s
+        self.answer: Answer = lambda path, body: OK
+        self.port = 0
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="endpoint", daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._started.wait(10)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        server = self._loop.run_until_complete(
+            self._loop.create_server(lambda: _Http(self), "127.0.0.1", self.port, backlog=2000)
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        self._loop.run_forever()
+        server.close()
+        self._loop.close()
+
+    def count(self, path: str, raw: bytes) -> bytes:
+        body = orjson.loads(raw)
+        self.calls += 1
+        if self.keep_bodies:
+            self.bodies.append(body)
+        answer = self.answer(path, body)
+        if answer == OK:
+            self.received[str(body["touser"])] += 1
+        return answer
+
+
+class _Http(asyncio.Protocol):
+    """As much HTTP/1.1 as a POST with a Content-Length needs."""
+
+    def __init__(self, endpoint: CountingEndpoint) -> None:
+        self._endpoint = endpoint
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end]
+            at = head.lower().find(b"content-length:")
+            size = int(head[at + 15 :].split(b"\r\n", 1)[0])
+            if len(self._buffer) < end + 4 + size:
+                return
+            body = self._buffer[end + 4 : end + 4 + size]
+            self._buffer = self._buffer[end + 4 + size :]
+            answer = self._endpoint.count(head.split(b" ", 2)[1].decode(), body)
+            if self._endpoint.latency_s:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._endpoint.latency_s, self._reply, answer)
+            else:
+                self._reply(answer)
+
+    def _reply(self, answer: bytes) -> None:
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json; encoding=utf-8\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(answer), answer)
+        )
+
+
+@contextmanager
+def counting_endpoint(latency_s: float = 0.0) -> Iterator[CountingEndpoint]:
+    endpoint = CountingEndpoint(latency_s)
+    endpoint.start()
+    try:
+        yield endpoint
+    finally:
+        endpoint.close()

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import broadcastd_client
 from rich.console import Console
 
+import broadcastd_client
 from broadcastd.cli.progress import follow
 from broadcastd.cli.show import books_line
 from broadcastd.sandbox.openids import openid
@@ -131,7 +131,7 @@ def _start_daemon(
     return port
 
 
-def _start(  # noqa: PLR0913 - a process and where it belongs
+def _start(
     stack: contextlib.ExitStack,
     options: argparse.Namespace,
     folder: Path,

@@ -25,30 +25,40 @@ class CountingEndpoint:
         self.latency_s = latency_s
         self.answer: Answer = lambda path, body: OK
         self.port = 0
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="endpoint", daemon=True)
+        self._thread: threading.Thread | None = None
+        self.connections: set[asyncio.Transport] = set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(started,), name="endpoint", daemon=True)
         self._thread.start()
-        assert self._started.wait(10)
+        assert started.wait(10)
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        """Cut every connection and listen no more: who calls is refused."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(10)
+            self._thread = None
 
-    def _serve(self) -> None:
+    def _serve(self, started: threading.Event) -> None:
         self._loop = asyncio.new_event_loop()
         server = self._loop.run_until_complete(
             self._loop.create_server(lambda: _Http(self), "127.0.0.1", self.port, backlog=2000)
         )
         self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
+        started.set()
         self._loop.run_forever()
         server.close()
+        for transport in list(self.connections):
+            transport.abort()
+        self._loop.run_until_complete(server.wait_closed())
+        self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
     def count(self, path: str, raw: bytes) -> bytes:
@@ -72,6 +82,10 @@ class _Http(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._endpoint.connections.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._endpoint.connections.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -1,0 +1,47 @@
+"""Settings of the listener that need a daemon of their own: token, idle time, dedupe off."""
+
+from pathlib import Path
+
+from bed.daemon import daemon_process
+from bed.endpoint import counting_endpoint
+from bed.site import TOKEN, sqlite_site
+from bed.wire import RawClient
+
+from broadcastd.wire import dial
+
+
+def test_a_token_is_demanded_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("open-sesame\n")
+    with (
+        counting_endpoint() as endpoint,
+        daemon_process(
+            tmp_path, endpoint.url, sqlite_site(tmp_path / "site.db", 10), server='token_file = "token"'
+        ) as daemon,
+    ):
+        for wrong in ({}, {"token": "open-sesam"}, {"token": 17}, {"token": None}):
+            reply = dial.call("127.0.0.1", daemon.port, {"op": "jobs", **wrong})
+            assert reply["error"] == "unauthorized"
+            assert reply["retry"] is False
+        job = daemon.call({"content": "x", "token": "open-sesame"})["job"]
+        with RawClient(daemon.port) as client:
+            client.send({"op": "tail", "job": job, "token": "open-sesame"})
+            while (reply := client.reply())["state"] != "done":
+                pass
+        assert reply["books"]["sent"] == 10
+        log = daemon.log
+    assert "open-sesame" not in log
+    assert TOKEN not in log
+
+
+def test_idle_connections_are_closed_and_dedupe_can_be_off(tmp_path: Path) -> None:
+    settings = "idle_timeout_s = 0.3\ndedupe_window_s = 0"
+    with (
+        counting_endpoint() as endpoint,
+        daemon_process(
+            tmp_path, endpoint.url, sqlite_site(tmp_path / "site.db", 10), server=settings
+        ) as daemon,
+    ):
+        with RawClient(daemon.port) as idle:
+            assert idle.hung_up()
+        frame = {"content": "again and again"}
+        assert daemon.call(frame)["job"] != daemon.call(frame)["job"]

@@ -10,7 +10,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 SECRET_FIELDS = frozenset({"token", "password", "secret", "app_secret", "access_token", "accesstoken", "url"})
-_IN_URL = re.compile(r"(access_token=|://[^:/@\s]*:)[^&@\s\"']+")
+# A password ends at the last @ of its address, whatever else is in it; without an @ there is none.
+_IN_URL = re.compile(r"(access_token=)[^&\s\"']+|(://[^:/@\s]*:)\S{1,500}(?=@)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -46,14 +47,16 @@ def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         if name in SECRET_FIELDS:
             event[name] = "***"
         elif isinstance(value, str) and ("access_token=" in value or "://" in value):
-            event[name] = _IN_URL.sub(r"\1***", value)
+            event[name] = _IN_URL.sub(lambda found: f"{found[1] or found[2]}***", value)
     return event
 
 
 def escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """A text from outside must not steer an operator's terminal."""
     for name, value in event.items():
-        if isinstance(value, str) and name != "exception":
+        if name == "exception" and isinstance(value, str):
+            event[name] = "\n".join(escaped(line) for line in value.split("\n"))
+        elif isinstance(value, str):
             event[name] = escaped(value)
     return event
 

@@ -15,6 +15,9 @@ from broadcastd.states import JobState
 FLAG_PAGE = 500
 """`flag: N` is the N-th 500 of the audience, whatever `slice_size` is: the old `LIMIT flag*500,500`."""
 
+NOBODY = "the audience query yields nobody"
+"""Why a job is held whose audience is empty: more likely a wrong query or database than nobody to tell."""
+
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to mishear
 
 
@@ -134,7 +137,11 @@ class Deferral:
     due_at: datetime
     channel_no: int = 0
     tries: int = 0
+    """Answers that said: not now."""
     doubts: int = 0
+    """How often nobody knew whether it had arrived."""
+    refusals: int = 0
+    """Calls in a row that WeChat's side did not take at all: they say nothing of the recipient."""
 
 
 @dataclass(frozen=True, slots=True)

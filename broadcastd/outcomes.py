@@ -54,6 +54,7 @@ class Later:
     channel_no: int = 0
     tries: int = 0
     in_doubt: bool = False
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,10 @@ class Ledger(Protocol):
         ...
 
     async def add_slices(self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool) -> None:
-        """Freeze ascending ids, all above those frozen before, as open slices; `planned`: the last call."""
+        """Freeze ascending ids, all above those frozen before, as open slices; `planned`: the last call.
+
+        A job that is planned and froze nobody is held. Raises AlreadyFrozenError.
+        """
         ...
 
     async def hold(self, job_no: int, reason: str) -> bool:

@@ -48,6 +48,8 @@ class ServerSettings(Section):
                 f"listening on {self.host} (beyond loopback) needs server.token or server.token_file:"
                 " without one, anybody on the network could send to all your followers"
             )
+        if self.token is not None and not self.token.get_secret_value():
+            raise ValueError("server.token (or the file that server.token_file names) is empty")
         return self
 
 
@@ -166,7 +168,7 @@ class AccountSettings(Section):
     def _timezone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError("accepted: a name like Asia/Shanghai") from error
         return name
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as BadEnvironmentError
 
 from broadcastd.errors import SettingsError
 from broadcastd.settings import ServerSettings, Settings
@@ -51,7 +52,11 @@ def load_server(path: Path | None) -> ServerSettings:
     """Only where the daemon listens: what the commands that talk to it need."""
     values = _read(path) if path is not None else {}
     base = path.resolve().parent if path is not None else Path.cwd()
-    merged = _merged(values)
+    try:
+        merged = _merged(values)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_in_words(problem)}" for problem in error.errors())
+        raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
     _secrets_from_files(merged, base)
     try:
         return ServerSettings.model_validate(merged["server"])
@@ -99,7 +104,11 @@ class _Merge(BaseSettings):
 def _merged(values: dict[str, Any]) -> dict[str, Any]:
     unknown = {name: value for name, value in values.items() if name not in _Merge.model_fields}
     known = {name: value for name, value in values.items() if name in _Merge.model_fields}
-    return {**_Merge(**known).model_dump(), **unknown}
+    try:
+        merged = _Merge(**known)
+    except BadEnvironmentError as error:
+        raise SettingsError(f"the environment cannot be used: {error}") from None
+    return {**merged.model_dump(), **unknown}
 
 
 def _secrets_from_files(values: dict[str, Any], base: Path) -> None:
@@ -113,6 +122,8 @@ def _secrets_from_files(values: dict[str, Any], base: Path) -> None:
                 raise SettingsError(f"{where}: {key} is set as well; set one of them")
             try:
                 section[key] = (base / str(name)).read_text(encoding="utf-8").strip()
+            except UnicodeDecodeError:
+                raise SettingsError(f"{where}: {base / str(name)} is not UTF-8 text") from None
             except OSError as error:
                 raise SettingsError(
                     f"{where}: {base / str(name)} cannot be read: {error.strerror}"
@@ -156,6 +167,7 @@ def _in_words(problem: Any) -> str:
         return f"{where}: unknown key"
     words = str(problem["msg"]).removeprefix("Value error, ")
     secret = any(word in where.rpartition(".")[2] for word in SECRET_WORDS)
-    if secret or isinstance(got, (dict, list)):
+    # A value at the wrong place may be an address with a password, whatever its key is called.
+    if secret or isinstance(got, (dict, list)) or "@" in str(got):
         return f"{where}: {words}"
     return f"{where}: got {got!r}; {words}"

@@ -13,13 +13,15 @@ PLACEHOLDERS = ("content", "phone", "now", "ref", "key")
 def check_text(text: str) -> str:
     """Return `text`. Raises ValueError when it has a placeholder that no frame can fill."""
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        found = [one for one in string.Formatter().parse(text) if one[1] is not None]
     except ValueError as error:
         raise ValueError(f"not a valid text: {error} (write a brace as {{{{ or }}}})") from error
-    for name in names:
+    for _, name, width, conversion in found:
         if name not in PLACEHOLDERS:
             accepted = ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
             raise ValueError(f"unknown placeholder {{{name}}}; accepted: {accepted}")
+        if width or conversion:
+            raise ValueError(f"placeholder {{{name}}} takes no format after : or !")
     return text
 
 

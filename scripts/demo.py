@@ -50,7 +50,7 @@ keyword3 = "{{phone}}"
 keyword4 = "{{now}}"
 """
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> int:
@@ -111,16 +111,14 @@ def _fill_site(path: Path, recipients: int, token: str) -> None:
         )
         site.execute("CREATE TABLE tp_accesstoken (id INTEGER PRIMARY KEY, accesstoken TEXT NOT NULL)")
         site.executemany(
-            "INSERT INTO tp_receiver (openid, expire_time, send_status, receive_status) VALUES (?, NULL, 1, 1)",
-            ((openid(number),) for number in range(recipients)),
+            "INSERT INTO tp_receiver VALUES (?, ?, NULL, 1, 1)",
+            ((number + 1, openid(number)) for number in range(recipients)),
         )
         site.execute("INSERT INTO tp_accesstoken (accesstoken) VALUES (?)", (token,))
         site.commit()
 
 
-def _start_daemon(
-    stack: contextlib.ExitStack, options: argparse.Namespace, folder: Path, api: str
-) -> int:
+def _start_daemon(stack: contextlib.ExitStack, options: argparse.Namespace, folder: Path, api: str) -> int:
     port = _free_port()
     settings = folder / "broadcastd.toml"
     settings.write_text(SETTINGS.format(port=port, api=api), encoding="utf-8")
@@ -142,7 +140,11 @@ def _start(
 ) -> "subprocess.Popen[str]":
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
-            command, stdout=log if stdout is None else stdout, stderr=log, text=True, start_new_session=options.keep
+            command,
+            stdout=log if stdout is None else stdout,
+            stderr=log,
+            text=True,
+            start_new_session=options.keep,
         )
     (folder / f"{name}.pid").write_text(str(process.pid))
     if options.keep:
@@ -240,14 +242,13 @@ It goes on running. Try:
   {here} jobs {settings}
   {here} job {settings} {job}
   {here} info {settings}
-  curl -s {sandbox['control']}/sandbox/summary
+  curl -s {sandbox["control"]}/sandbox/summary
 
 Logs and databases are in {folder}. To stop it:
 
   kill $(cat {folder}/daemon.pid {folder}/sandbox.pid)
 """,
         markup=False,
-        soft_wrap=True,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -73,10 +74,10 @@ def open_database(settings: AudienceSettings) -> Database:
     """Build the pool; nothing is connected before it is needed."""
     url = sa.make_url(settings.url.get_secret_value())
     if url.get_backend_name() == "sqlite":
-        read_only = f"file:{Path(url.database or '').as_posix()}"
-        engine = create_async_engine(
-            f"sqlite+aiosqlite:///{read_only}?mode=ro&uri=true", pool_size=settings.pool_size, max_overflow=0
-        )
+        # As a URI, which alone can ask for read-only: # and % in a folder's name must be quoted in it.
+        read_only = f"file:{quote(Path(url.database or '').as_posix())}"
+        there = sa.URL.create("sqlite+aiosqlite", database=read_only, query={"mode": "ro", "uri": "true"})
+        engine = create_async_engine(there, pool_size=settings.pool_size, max_overflow=0)
     else:
         engine = create_async_engine(
             url.set(drivername="mysql+asyncmy").update_query_dict({"charset": "utf8mb4"}),

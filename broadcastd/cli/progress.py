@@ -34,7 +34,9 @@ def follow(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
     else:
         for last in lines:
             books = last["books"]
-            out.print(f"{last['state']} {books['ended']:,} of {books['recipients']:,} {_more(last)}", markup=False)
+            out.print(
+                f"{last['state']} {books['ended']:,} of {books['recipients']:,} {_more(last)}", markup=False
+            )
     if last:
         out.print(f"{last['state']}: {books_line(last['books'])}", markup=False)
     return last

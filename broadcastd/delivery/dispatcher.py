@@ -92,7 +92,8 @@ class Dispatcher:
         log.info(
             "slice_done" if settled.done else "slice_released", job=work.job.job.id, slice=work.lease.slice_no
         )
-        if settled.done and work.job not in self._working.values():
+        # Whatever became of this slice: when a former try settled it, the job may still have to be finished.
+        if work.job not in self._working.values():
             await self._jobs.finish(work.job)
         self._wake.set()
 

@@ -15,8 +15,8 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.cutting import cut_evenly, cut_whole, not_ascending
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
-from broadcastd.model import FLAG_PAGE
+from broadcastd.errors import AlreadyFrozenError, AudienceUnavailableError, LedgerUnavailableError
+from broadcastd.model import FLAG_PAGE, NOBODY
 from broadcastd.ports import Ledger
 from broadcastd.settings import PoolSettings
 
@@ -75,6 +75,9 @@ class Planner:
                     frozen = await (self._page(job) if job.job.flag is not None else self._all(job))
                 await self._planned(job, frozen)
                 return
+            except AlreadyFrozenError:
+                log.warning("job_planned_before", job=job.job.id)
+                return
             except _BadAudienceError as error:
                 await self._jobs.hold(job, str(error))
             except (AudienceUnavailableError, LedgerUnavailableError) as error:
@@ -87,7 +90,7 @@ class Planner:
         job.waits_for = ""
         log.info("job_planned", job=job.job.id, account=job.account.name, recipients=frozen)
         if not frozen:
-            await self._jobs.hold(job, "the audience query yields nobody")
+            await self._jobs.hold(job, NOBODY)
         # A job may have been sent whole before its planning came to an end.
         await self._jobs.finish(job)
 

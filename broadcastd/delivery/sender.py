@@ -35,6 +35,7 @@ class Recipient:
     channel_no: int = 0
     tries: int = 0
     doubts: int = 0
+    refusals: int = 0
     was_deferred: bool = False
 
 
@@ -90,9 +91,11 @@ class Sender:
         channel = job.route[channel_no][0].name
         if answer.refused is not None:
             job.account.gate.failed(f"WeChat cannot be reached: {answer.refused}")
-            return self._again(channel_no, who, retry.REFUSED_TRIES, retry.REFUSED, answer.refused) or Ended(
-                Outcome.FAILED, channel
-            )
+            if who.refusals >= retry.REFUSED_TRIES:
+                return Ended(Outcome.FAILED, channel)
+            refusals = who.refusals + 1
+            pause_s = retry.REFUSED.delay_s(refusals)
+            return Later(pause_s, answer.refused, channel_no, who.tries, refusals=refusals)
         reason = answer.unanswered or ""
         job.account.gate.failed(f"WeChat does not answer: {reason}")
         # Never a fallback here: the person might get both messages.
@@ -114,15 +117,12 @@ class Sender:
                 return Later(NEXT_MINUTE_S, in_words(errcode), channel_no, who.tries)
             case Action.HOLD:
                 return Halt(f"{in_words(errcode)} (channel {channel})", channel_no)
-        tries = retry.SYSTEM_BUSY_TRIES if errcode == -1 else retry.UNKNOWN_CODE_TRIES
-        return self._again(channel_no, who, tries, retry.SYSTEM_BUSY, in_words(errcode)) or Ended(
-            Outcome.FAILED, channel, errcode
-        )
+            case Action.RETRY | Action.FALLBACK:
+                return self._once_more(channel_no, channel, who, errcode)
 
-    def _again(
-        self, channel_no: int, who: Recipient, most: int, pauses: retry.Backoff, reason: str
-    ) -> Later | None:
-        """The next try, or None when `most` of them were used up."""
+    def _once_more(self, channel_no: int, channel: str, who: Recipient, errcode: int) -> Verdict:
+        most = retry.SYSTEM_BUSY_TRIES if errcode == -1 else retry.UNKNOWN_CODE_TRIES
         if who.tries >= most:
-            return None
-        return Later(pauses.delay_s(who.tries + 1), reason, channel_no, who.tries + 1)
+            return Ended(Outcome.FAILED, channel, errcode)
+        pause_s = retry.SYSTEM_BUSY.delay_s(who.tries + 1)
+        return Later(pause_s, in_words(errcode), channel_no, who.tries + 1)

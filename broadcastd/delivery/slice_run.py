@@ -94,7 +94,9 @@ class SliceRun:
         if not self.lease_lost:
             now = self._clock.now()
             for who in self._ready:
-                self._put_off_again(Deferral(who.id, now, who.channel_no, who.tries, who.doubts))
+                self._put_off_again(
+                    Deferral(who.id, now, who.channel_no, who.tries, who.doubts, who.refusals)
+                )
         self._ready.clear()
 
     # -- the granter -----------------------------------------------------------------------------------
@@ -128,17 +130,23 @@ class SliceRun:
         while self._put_off and len(chunk) < self._chunk_size and self._put_off[0][0].due_at <= now:
             one, openid = self._put_off.popleft()
             chunk.append(
-                Recipient(one.recipient_id, openid, one.channel_no, one.tries, one.doubts, was_deferred=True)
+                Recipient(
+                    one.recipient_id,
+                    openid,
+                    one.channel_no,
+                    one.tries,
+                    one.doubts,
+                    one.refusals,
+                    was_deferred=True,
+                )
             )
         armed = [who.id for who in chunk]
         fresh = self._unasked[self._next : self._next + self._chunk_size - len(chunk)]
         self._next += len(fresh)
         chunk.extend(Recipient(one, openid) for one, openid in fresh)
         # The last mark covers who is gone from the end of the slice, too.
-        if self._next == len(self._unasked):
-            upto = self._last_id
-        else:
-            upto = fresh[-1][0] if fresh else None
+        last_fresh = fresh[-1][0] if fresh else None
+        upto = self._last_id if self._next == len(self._unasked) else last_fresh
         return chunk, SliceMark(self.lease, upto, armed)
 
     def _staff(self, group: asyncio.TaskGroup) -> None:
@@ -173,9 +181,9 @@ class SliceRun:
                     self.lease.job_no, who.id, who.openid, outcome, channel, errcode, now, who.was_deferred
                 )
                 self._recorder.end(row)
-            case Later(delay_s, _, channel_no, tries, in_doubt):
+            case Later(delay_s, _, channel_no, tries, in_doubt, refusals):
                 due_at = now + timedelta(seconds=delay_s)
-                again = Deferral(who.id, due_at, channel_no, tries, who.doubts + in_doubt)
+                again = Deferral(who.id, due_at, channel_no, tries, who.doubts + in_doubt, refusals)
                 self._put_off_again(again, in_doubt=in_doubt)
             case Halt(reason, channel_no):
                 self._put_off_again(Deferral(who.id, now, channel_no, who.tries, who.doubts))

@@ -11,7 +11,7 @@ from broadcastd.errors import AlreadyFrozenError, KeyConflictError
 from broadcastd.frozen import pack_ids
 from broadcastd.ledgers.rows import fresh_job, job_row, load_job
 from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, slices, tallies
-from broadcastd.model import Job, NewJob
+from broadcastd.model import NOBODY, Job, NewJob
 from broadcastd.ports import Accepted
 from broadcastd.states import JobState, SliceState, sources_of
 
@@ -72,8 +72,8 @@ def add_slices(
     connection: sa.Connection, job_no: int, cut: Sequence[Sequence[int]], now: datetime, *, planned: bool
 ) -> None:
     """See `Ledger.add_slices`."""
-    frozen = sa.select(jobs.c.planned, jobs.c.planned_through).where(jobs.c.no == job_no)
-    already, through = connection.execute(frozen).one()
+    frozen = sa.select(jobs.c.planned, jobs.c.planned_through, jobs.c.recipients).where(jobs.c.no == job_no)
+    already, through, recipients = connection.execute(frozen).one()
     if already or (cut and through is not None and cut[0][0] <= through):
         raise AlreadyFrozenError
     top = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == job_no)
@@ -104,6 +104,8 @@ def add_slices(
     }
     if rows:
         changes["planned_through"] = cut[-1][-1]
+    elif planned and not recipients:
+        changes.update(state=JobState.HELD.value, reason=NOBODY)
     connection.execute(sa.update(jobs).where(jobs.c.no == job_no).values(changes))
 
 
@@ -116,11 +118,10 @@ def move(connection: sa.Connection, job_no: int, target: JobState, reason: str =
 
 def resume(connection: sa.Connection, job_no: int) -> bool:
     """See `Ledger.resume`. A job that froze nobody reads its audience anew."""
-    again = sa.update(jobs).where(
-        jobs.c.no == job_no, jobs.c.state == JobState.HELD.value, jobs.c.recipients == 0
-    )
-    connection.execute(again.values(planned=False))
-    return move(connection, job_no, JobState.RUNNING)
+    held = sa.and_(jobs.c.no == job_no, jobs.c.state == JobState.HELD.value)
+    connection.execute(sa.update(jobs).where(held, jobs.c.recipients == 0).values(planned=False))
+    change = sa.update(jobs).where(held).values(state=JobState.RUNNING.value, reason="")
+    return connection.execute(change).rowcount == 1
 
 
 def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
@@ -135,6 +136,7 @@ def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
             jobs.c.no == job_no,
             jobs.c.state.in_([state.value for state in sources_of(JobState.DONE)]),
             jobs.c.planned,
+            jobs.c.recipients > 0,  # an empty audience is held, not done
             ~sa.exists(unfinished),
             jobs.c.recipients == ended.scalar_subquery(),
         )

@@ -22,11 +22,13 @@ _MARK = (
 )
 _ARM = "UPDATE deferrals SET armed = 1 WHERE job_no = ? AND recipient_id IN (SELECT value FROM json_each(?))"
 _PUT_OFF = (
-    "INSERT INTO deferrals (job_no, recipient_id, slice_no, due_at, channel_no, tries, doubts, armed)"
-    " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, 0"
-    " FROM json_each(?) WHERE true"
+    "INSERT INTO deferrals"
+    " (job_no, recipient_id, slice_no, due_at, channel_no, tries, doubts, refusals, armed)"
+    " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,"
+    " value ->> 7, 0 FROM json_each(?) WHERE true"
     " ON CONFLICT (job_no, recipient_id) DO UPDATE SET due_at = excluded.due_at, armed = 0,"
-    " channel_no = excluded.channel_no, tries = excluded.tries, doubts = excluded.doubts"
+    " channel_no = excluded.channel_no, tries = excluded.tries, doubts = excluded.doubts,"
+    " refusals = excluded.refusals"
 )
 _OUTCOMES = (
     "INSERT INTO outcomes (job_no, recipient_id, openid, outcome, channel, errcode, at)"
@@ -86,6 +88,7 @@ def put_off(connection: sa.Connection, rows: Sequence[DeferralRow]) -> None:
             row.deferral.channel_no,
             row.deferral.tries,
             row.deferral.doubts,
+            row.deferral.refusals,
         )
         for row in rows
     ]

@@ -88,6 +88,7 @@ deferrals = sa.Table(
     sa.Column("channel_no", sa.Integer, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("doubts", sa.Integer, nullable=False),
+    sa.Column("refusals", sa.Integer, nullable=False),
     sa.Column("armed", sa.Boolean, nullable=False, default=False),  # about to be asked: in doubt
     sqlite_with_rowid=False,
 )

@@ -1,5 +1,6 @@
 """Changes of slices: leasing, renewing, splitting, settling, recovering. Each runs inside a commit."""
 
+import dataclasses
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -67,10 +68,7 @@ def _lease_one(connection: sa.Connection, row: Any, owner: str, until: datetime)
         .where(slices.c.job_no == row.job_no, slices.c.no == row.no)
         .values(state=SliceState.LEASED.value, lease=token, owner=owner, lease_until=to_ms(until))
     )
-    waiting = tuple(
-        Deferral(one.recipient_id, from_ms(one.due_at), one.channel_no, one.tries, one.doubts)
-        for one in _put_off(connection, row)
-    )
+    waiting = tuple(_deferral(one, from_ms(one.due_at)) for one in _put_off(connection, row))
     ids = tuple(unpack_ids(row.ids))
     ended = _ended(connection, row)
     unasked = tuple(one for one in ids if one not in ended and (row.mark is None or one > row.mark))
@@ -171,10 +169,21 @@ def _ended(connection: sa.Connection, row: Any) -> set[int]:
 
 
 def _put_off(connection: sa.Connection, row: Any) -> Sequence[Any]:
-    """The deferrals of a slice, the first due first."""
+    """The deferrals of a slice, the first due first.
+
+    Without who has an outcome: one that came late, under a lost lease, does not know of the deferral.
+    """
     of_slice = sa.and_(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
-    query = sa.select(deferrals).where(of_slice).order_by(deferrals.c.due_at, deferrals.c.recipient_id)
+    has_ended = sa.exists().where(
+        outcomes.c.job_no == deferrals.c.job_no, outcomes.c.recipient_id == deferrals.c.recipient_id
+    )
+    query = sa.select(deferrals).where(of_slice, ~has_ended)
+    query = query.order_by(deferrals.c.due_at, deferrals.c.recipient_id)
     return connection.execute(query).all()
+
+
+def _deferral(row: Any, due_at: datetime) -> Deferral:
+    return Deferral(row.recipient_id, due_at, row.channel_no, row.tries, row.doubts, row.refusals)
 
 
 def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> int:
@@ -195,8 +204,9 @@ def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> int:
     if OnUnknown(row.on_unknown) is OnUnknown.RESEND:
         again = []
         for one in doubtful:
-            doubts = waiting[one].doubts if one in waiting else 0
-            deferral = Deferral(one, now, doubts=doubts + 1)
+            # Who was put off before goes on where they were, not on the first channel.
+            was = _deferral(waiting[one], now) if one in waiting else Deferral(one, now)
+            deferral = dataclasses.replace(was, doubts=was.doubts + 1)
             again.append(DeferralRow(row.job_no, row.no, deferral, in_doubt=True))
         record_changes.put_off(connection, again)
     else:

@@ -54,7 +54,7 @@ class FrameSplitter:
                     ErrorCode.FRAME_TOO_LARGE, f"a frame may have {self._max} bytes (server.max_frame_bytes)"
                 )
             return None
-        frame = bytes(self._buffer[:end])
+        frame = bytes(self._buffer[:end]).removesuffix(b"\r")
         del self._buffer[: end + 1]
         return frame
 

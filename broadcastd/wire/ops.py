@@ -16,7 +16,7 @@ from broadcastd.ports import Ledger
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.states import JOB_TERMINAL
 from broadcastd.wire.frames import BroadcastFrame, Frame, Name, check
-from broadcastd.wire.views import Reply, accepted_view, dry_run_view, job_line, job_view
+from broadcastd.wire.views import Reply, accepted_view, dry_run_view, job_line, job_view, refusal_view
 
 Replies = Reply | Refusal | AsyncIterator[Reply | Refusal]
 
@@ -65,7 +65,7 @@ async def broadcast(use: UseCases, fields: dict[str, Any]) -> Replies:
         return frame
     verdict = await use.intake.submit(frame.request())
     if isinstance(verdict, Refusal):
-        return verdict
+        return refusal_view(verdict)  # the intake has logged it
     if isinstance(verdict, DryRun):
         return dry_run_view(verdict)
     return accepted_view(verdict, use.jobs.get(verdict.job.no))

@@ -9,6 +9,7 @@ from broadcastd.model import Books, Job
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted
 from broadcastd.refusals import Refusal
+from broadcastd.states import JOB_TERMINAL, JobState
 
 CONTENT_IN_LIST = 60
 """Characters of the content that a list of jobs shows."""
@@ -37,7 +38,7 @@ def job_view(job: Job, entry: OpenJob | None) -> Reply:
         "job": job.id,
         "state": job.state.value,
         "reason": job.reason,
-        "waits_for": waits_for(entry),
+        "waits_for": waits_for(job, entry),
         "account": job.account,
         "key": job.key,
         "ref": job.ref,
@@ -70,7 +71,7 @@ def accepted_view(accepted: Accepted, entry: OpenJob | None) -> Reply:
         "job": job.id,
         "state": job.state.value,
         "reason": job.reason,
-        "waits_for": waits_for(entry),
+        "waits_for": waits_for(job, entry),
         "repeat": accepted.repeat,
         "account": job.account,
         "key": job.key,
@@ -105,10 +106,12 @@ def refusal_view(refusal: Refusal) -> Reply:
     return reply
 
 
-def waits_for(entry: OpenJob | None) -> str:
+def waits_for(job: Job, entry: OpenJob | None) -> str:
     """What an open job waits for just now, in plain words; empty when it goes on."""
-    if entry is None or entry.held:
+    if job.state in JOB_TERMINAL or job.state is JobState.HELD:
         return ""
+    if entry is None:
+        return "its account, or one of its channels, to be in the settings again"
     return entry.waits_for or entry.account.gate.reason
 
 

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Union
 
@@ -49,9 +49,10 @@ def put(folder: Path, line: bytes) -> None:
         os.fsync(target.fileno())
     file.rename(file.with_suffix(".json"))
     for changed in (folder, folder.parent):  # the parent, as the spool itself may be new
-        fd = os.open(changed, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
+        with suppress(PermissionError):  # a parent that may be entered and not read was not made here
+            fd = os.open(changed, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
 
 
 def waiting(folder: Path, old: bool) -> tuple[list[Path], int]:

@@ -1,4 +1,4 @@
-"""What goes wrong out there: the database, the token, WeChat, the ledger's disk. Real servers, really stopped."""
+"""What goes wrong out there: the database, the token, WeChat, the ledger. Real servers, really stopped."""
 
 import sqlite3
 from contextlib import closing

@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -111,6 +112,22 @@ def test_after_kill_9_nobody_is_lost(tmp_path: Path, on_unknown: str, long_run: 
         if on_unknown == "leave":
             assert repeats == 0
             assert books["unknown"] == books["in_doubt"]
+
+
+def test_a_freeze_longer_than_the_lease_loses_nobody(tmp_path: Path) -> None:
+    with counting_endpoint(latency_s=0.05) as endpoint:
+        site = sqlite_site(tmp_path / "site.db", 5000)
+        with daemon_process(tmp_path, endpoint.url, site, ledger="lease_s = 5") as daemon:
+            job = daemon.call({"content": "frozen", "key": "k"})["job"]
+            eventually(lambda: len(endpoint.received) > 500, what="sending has begun")
+            assert daemon.process is not None
+            daemon.process.send_signal(signal.SIGSTOP)
+            time.sleep(6)  # what is tested is time itself: the leases must run out
+            daemon.process.send_signal(signal.SIGCONT)
+            books = daemon.wait_done(job)["books"]
+    assert books["sent"] + books["unknown"] == 5000
+    assert len(endpoint.received) == 5000
+    assert sum(endpoint.received.values()) - 5000 <= books["in_doubt"]
 
 
 def test_a_frame_is_on_disk_when_it_is_answered(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import orjson
 
@@ -80,9 +81,8 @@ class _Http(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._endpoint.connections.add(transport)
+        self._transport = cast(asyncio.Transport, transport)
+        self._endpoint.connections.add(self._transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._endpoint.connections.discard(self._transport)
@@ -106,8 +106,8 @@ class _Http(asyncio.Protocol):
 
     def _reply(self, answer: bytes) -> None:
         self._transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json; encoding=utf-8\r\nContent-Length: %d\r\n\r\n%s"
-            % (len(answer), answer)
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json; encoding=utf-8\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(answer), answer)
         )
 
 

@@ -1,4 +1,4 @@
-"""A private MariaDB: own data directory, own socket, own free port. One that runs already is never touched."""
+"""A private MariaDB: own data directory, socket and free port. One that runs already is never touched."""
 
 import os
 import shutil

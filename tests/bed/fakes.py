@@ -1,0 +1,195 @@
+"""Scripted parts for tests: a clock that only tests move, channels, tokens and a recorder that do as told."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from broadcastd.delivery.accounts import Account, OpenJob
+from broadcastd.delivery.gate import Gate
+from broadcastd.delivery.inline_audience import InlineAudience
+from broadcastd.errors import TokenUnavailableError
+from broadcastd.model import Books, DeferralRow, Job, NewJob, OnUnknown, OutcomeRow, Request, SliceMark
+from broadcastd.outcomes import Answer
+from broadcastd.states import JobState
+
+T0 = datetime(2026, 1, 31, 0, 0, 0, tzinfo=UTC)
+
+
+class FakeClock:
+    """Implements `Clock`. Sleeping moves it, at once."""
+
+    def __init__(self, now: datetime = T0) -> None:
+        self._start = now
+        self._passed = timedelta()
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return self._start + self._passed
+
+    def monotonic_s(self) -> float:
+        return 1000.0 + self._passed.total_seconds()
+
+    def advance(self, seconds: float) -> None:
+        self._passed += timedelta(seconds=seconds)
+
+    async def sleep(self, delay_s: float) -> None:
+        self.slept.append(delay_s)
+        self.advance(delay_s)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class PlainMessage:
+    """Implements `Message`."""
+
+    text: str
+
+    def body(self, openid: str, message_id: str) -> bytes:
+        return f"{openid}|{message_id}|{self.text}".encode()
+
+
+OK = Answer()
+Reply = Answer | Callable[[str], Answer]
+
+
+class ScriptedChannel:
+    """Implements `Channel`: answers from the script, then `default`; notes each attempt.
+
+    `hold` makes attempts wait until `release` is called so often.
+    """
+
+    def __init__(self, name: str, script: Iterable[Answer] = (), default: Answer = OK) -> None:
+        self.name = name
+        self.script = deque(script)
+        self.default = default
+        self.asked: list[str] = []
+        self.tokens: list[str] = []
+        self.message_ids: list[str] = []
+        self.hold = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many attempts are under way."""
+        return len(self._waiting)
+
+    def release(self, many: int = 1) -> None:
+        for _ in range(min(many, len(self._waiting))):
+            self._waiting.popleft().set_result(None)
+
+    def render(self, request: Request, now: datetime) -> str:
+        del now
+        return request.content
+
+    def message(self, rendered: str) -> PlainMessage:
+        return PlainMessage(rendered)
+
+    async def attempt(self, body: bytes, token: str) -> Answer:
+        openid, message_id, _ = body.decode().split("|", 2)
+        self.asked.append(openid)
+        self.tokens.append(token)
+        self.message_ids.append(message_id)
+        if self.hold:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+        return self.script.popleft() if self.script else self.default
+
+
+class FakeTokens:
+    """Implements `TokenSource`: hands out `token-1`, and after each discard of it the next."""
+
+    def __init__(self) -> None:
+        self.number = 1
+        self.discarded: list[str] = []
+        self.unavailable = ""
+        self.breaks_at_discard = ""
+
+    async def token(self) -> str:
+        if self.unavailable:
+            raise TokenUnavailableError(self.unavailable)
+        return f"token-{self.number}"
+
+    def discard(self, token: str) -> None:
+        self.discarded.append(token)
+        if token == f"token-{self.number}":
+            self.number += 1
+        self.unavailable = self.breaks_at_discard
+
+
+@dataclass
+class FakeRecorder:
+    """Stands for `Recorder`: keeps what it is told. With `hold` a mark waits for `grant`."""
+
+    marks: list[SliceMark] = field(default_factory=list)
+    outcomes: list[OutcomeRow] = field(default_factory=list)
+    deferrals: list[DeferralRow] = field(default_factory=list)
+    hold: bool = False
+    refuse_from: int | None = None
+    """The number (from 0) of the first mark that is refused: the lease was lost."""
+    waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
+    on_mark: Callable[[SliceMark], None] = lambda mark: None
+
+    async def mark(self, mark: SliceMark) -> bool:
+        number = len(self.marks)
+        self.marks.append(mark)
+        self.on_mark(mark)
+        if self.hold:
+            granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(granted)
+            await granted
+        else:
+            await asyncio.sleep(0)
+        return self.refuse_from is None or number < self.refuse_from
+
+    def grant(self) -> None:
+        self.waiting.popleft().set_result(None)
+
+    def end(self, row: OutcomeRow) -> None:
+        self.outcomes.append(row)
+
+    def put_off(self, row: DeferralRow) -> None:
+        self.deferrals.append(row)
+
+
+def new_job(now: datetime = T0, *, id: str = "j0", on_unknown: OnUnknown = OnUnknown.RESEND,  # noqa: A002
+            content: str = "a post", **request: object) -> NewJob:  # fmt: skip
+    """A job as intake hands it to the ledger."""
+    asked = Request(content=content, **request)  # type: ignore[arg-type]
+    messages = {"custom": content, "template": "{}"}
+    return NewJob(id, asked, now, ("custom", "template"), messages, on_unknown)
+
+
+def a_job(on_unknown: OnUnknown = OnUnknown.RESEND) -> Job:
+    """A job as the ledger holds it, running."""
+    return Job(
+        no=1, id="j0123456789ab", account="default", state=JobState.RUNNING, reason="", content="a post",
+        phone="", key=None, ref=None, flag=None, to=None, channels=("custom", "template"), messages={},
+        on_unknown=on_unknown, accepted_at=T0, books=Books(),
+    )  # fmt: skip
+
+
+def open_job(
+    clock: FakeClock, *channels: ScriptedChannel, on_unknown: OnUnknown = OnUnknown.RESEND
+) -> OpenJob:
+    """A job on its way through `channels`, in this order, with `FakeTokens`."""
+    account = Account(
+        "default",
+        {one.name: one for one in channels},
+        InlineAudience([]),
+        FakeTokens(),
+        Gate(clock),
+        ZoneInfo("Asia/Shanghai"),
+        0.2,
+    )
+    route = tuple((one, one.message("a post")) for one in channels)
+    return OpenJob(a_job(on_unknown), account, account.audience, route)
+
+
+async def settle_down(turns: int = 20) -> None:
+    """Let every coroutine run that can: no time passes, only turns of the event loop."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

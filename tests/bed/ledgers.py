@@ -1,0 +1,61 @@
+"""The implementations of the port `Ledger`, one row each, and how a contract test looks behind them."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from bed.fakes import FakeClock
+
+from broadcastd.ledgers.sqlite import SqliteLedger
+from broadcastd.ports import Ledger, Opening
+
+
+class LedgerHome(Protocol):
+    """Where one ledger lives; it is opened, killed and opened again."""
+
+    clock: FakeClock
+    ledger: Ledger
+    opening: Opening
+
+    async def open(self) -> None:
+        """Open it, as a start of the daemon does."""
+
+    async def kill(self) -> None:
+        """Let go of it without settling anything, as a kill does."""
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Look at the tables from outside."""
+
+
+class SqliteHome:
+    """Implements `LedgerHome` on one file."""
+
+    ledger: SqliteLedger
+
+    def __init__(self, folder: Path, clock: FakeClock) -> None:
+        self.path = folder / "ledger.db"
+        self.clock = clock
+        self._is_open = False
+
+    async def open(self) -> None:
+        self.ledger = SqliteLedger(self.path, self.clock)
+        await self.ledger.__aenter__()
+        self._is_open = True
+        self.opening = self.ledger.opening
+
+    async def kill(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            await asyncio.shield(self.ledger.__aexit__(None, None, None))
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as outside:
+            return outside.execute(sql).fetchall()
+
+
+LEDGERS: Mapping[str, Callable[[Path, FakeClock], LedgerHome]] = {
+    "sqlite": SqliteHome,
+}

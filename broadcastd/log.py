@@ -38,7 +38,9 @@ def configure(level: str, *, terminal: bool | None = None) -> None:
 
 
 def _json(event: EventDict, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    line = orjson.dumps(event, default=str).decode()
+    # JSON escapes the control characters below space, not those above it, nor direction marks.
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

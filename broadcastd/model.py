@@ -21,10 +21,19 @@ NOBODY = "the audience query yields nobody"
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to mishear
 
 
+def base32(value: int) -> str:
+    """A number from 0 up in as few characters as can be read out on the telephone."""
+    digits = ""
+    while True:
+        digits = _ID_ALPHABET[value & 31] + digits
+        value >>= 5
+        if not value:
+            return digits
+
+
 def new_job_id(now: datetime) -> str:
-    """`j` and 12 characters: 7 of the second (they sort by time), 5 random. Short enough to spell out."""
-    value = int(now.timestamp()) << 25 | secrets.randbits(25)
-    return "j" + "".join(_ID_ALPHABET[value >> shift & 31] for shift in range(55, -5, -5))
+    """`j` and 15 characters: 7 of the second, so that ids sort by time, and 8 random ones."""
+    return "j" + base32(int(now.timestamp()) << 40 | secrets.randbits(40)).rjust(15, "0")
 
 
 class OnUnknown(StrEnum):

@@ -146,7 +146,7 @@ def _start(
             text=True,
             start_new_session=options.keep,
         )
-    (folder / f"{name}.pid").write_text(str(process.pid))
+    (folder / f"{name}.pid").write_text(f"{process.pid}\n")
     if options.keep:
         stack.push(lambda failed, *_: _stop(process) if failed else None)
     else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,12 @@ def open_database(settings: AudienceSettings) -> Database:
             isolation_level="AUTOCOMMIT",  # each read sees the present, none holds a snapshot open
         )
     return Database(engine, settings.query_timeout_s)
+
+
+def own_statement(sql: str, *parameters: str) -> sa.TextClause:
+    """The site's own SQL. A colon within its literals is no parameter; only `parameters` are."""
+    ours = "|".join(parameters) or "(?!)"
+    return sa.text(re.sub(rf"(?<![:\w\\]):(?=\w)(?!(?:{ours})\b)", r"\\:", sql))
 
 
 def _in_words(error: Exception) -> str:

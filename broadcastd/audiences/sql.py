@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from broadcastd.audiences.engine import Database
+from broadcastd.audiences.engine import Database, own_statement
 from broadcastd.errors import AudienceUnavailableError
 from broadcastd.settings import AccountSettings
 
@@ -38,8 +38,7 @@ class SqlAudience:
         self._count = self._statement(f"SELECT count(*) {audience}")
 
     def _statement(self, sql: str) -> sa.TextClause:
-        # A colon within the site's own literals would be taken for a parameter; only ours are.
-        return sa.text(re.sub(r"(?<![:\w\\]):(?=\w)(?!(?:now|first|last|after|size|skip)\b)", r"\\:", sql))
+        return own_statement(sql, "now", "first", "last", "after", "size", "skip")
 
     def _values(self, statement: sa.TextClause, now: datetime, **values: int) -> dict[str, Any]:
         bound: dict[str, Any] = dict(values)

@@ -2,9 +2,7 @@
 
 import asyncio
 
-import sqlalchemy as sa
-
-from broadcastd.audiences.engine import Database
+from broadcastd.audiences.engine import Database, own_statement
 from broadcastd.errors import AudienceUnavailableError, TokenUnavailableError
 
 
@@ -13,7 +11,7 @@ class TableTokenSource:
 
     def __init__(self, database: Database, query: str) -> None:
         self._database = database
-        self._query = sa.text(query)
+        self._query = own_statement(query)
         self._cached: str | None = None
         self._stale: str | None = None
         self._reading = asyncio.Lock()

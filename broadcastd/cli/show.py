@@ -1,5 +1,6 @@
 """How jobs and books look on a terminal."""
 
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -9,12 +10,13 @@ from rich.text import Text
 
 from broadcastd.log import escaped
 
+PIPE_WIDTH = 200
 OUTCOMES = ("sent", "rejected", "failed", "unknown", "skipped")
 
 
 def console() -> Console:
-    """Where results go. Rich leaves colours out when it is no terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    """Where results go. Without a terminal there are no colours, and lines are as long as they are."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def plain(value: Any) -> Text:

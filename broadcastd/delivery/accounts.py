@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from broadcastd.delivery.gate import Gate
-from broadcastd.model import Job
+from broadcastd.model import Job, base32
 from broadcastd.ports import Audience, Channel, Message, TokenSource
 
 
@@ -44,5 +44,6 @@ class OpenJob:
         return self.job.no
 
     def message_id(self, recipient_id: int) -> str:
-        """Stable over retries and restarts. 30 characters at most: the job's id, a dash, 64 bits in hex."""
-        return f"{self.job.id}-{recipient_id:x}"
+        """Stable over retries and restarts. 30 characters at most: 16 of the job, 1 of the sign, 13."""
+        sign = "-" if recipient_id >= 0 else "_"
+        return f"{self.job.id}{sign}{base32(abs(recipient_id))}"

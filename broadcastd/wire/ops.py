@@ -123,6 +123,9 @@ async def _progress(use: UseCases, job: Job, every_s: float) -> AsyncIterator[Re
     before_s, ended_before = use.clock.monotonic_s(), job.books.ended
     rate_per_s = 0.0
     while True:
+        if job.finished_at is not None:
+            whole_s = (job.finished_at - job.accepted_at).total_seconds()
+            rate_per_s = job.books.ended / max(0.001, whole_s)
         left = job.books.recipients - job.books.ended
         eta_s = round(left / rate_per_s, 1) if rate_per_s and job.books.planned else None
         view = job_line(job, use.jobs.get(job.no))

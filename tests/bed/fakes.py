@@ -155,7 +155,7 @@ class FakeRecorder:
         self.deferrals.append(row)
 
 
-def new_job(now: datetime = T0, *, id: str = "j0", on_unknown: OnUnknown = OnUnknown.RESEND,  # noqa: A002
+def new_job(now: datetime = T0, *, id: str = "j0", on_unknown: OnUnknown = OnUnknown.RESEND,
             content: str = "a post", **request: object) -> NewJob:  # fmt: skip
     """A job as intake hands it to the ledger."""
     asked = Request(content=content, **request)  # type: ignore[arg-type]

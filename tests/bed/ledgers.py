@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bed.fakes import FakeClock
-
 from broadcastd.ledgers.sqlite import SqliteLedger
 from broadcastd.ports import Ledger, Opening
 

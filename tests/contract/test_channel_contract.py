@@ -1,0 +1,358 @@
+"""One suite for the port `Channel`, against a real HTTP server that records raw bodies."""
+
+import asyncio
+import struct
+from datetime import UTC, datetime
+from urllib.parse import unquote_plus
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from bed.ports import free_port
+
+from broadcastd.channels import CHANNELS
+from broadcastd.channels.wechat import MAX_ANSWER_BYTES, WechatApi
+from broadcastd.model import Request
+from broadcastd.outcomes import Answer
+from broadcastd.settings import AccountSettings, HttpSettings
+
+NOW = datetime(2026, 1, 31, 16, 30, tzinfo=UTC)
+CONTENT = '收購 {二手} "iPhone" \\ \U0001f600\n'
+PATHS = {"custom": "/cgi-bin/message/custom/send", "template": "/cgi-bin/message/template/send"}
+ACCOUNT = {
+    "audience": {"url": "sqlite:///none.db"},
+    "custom": {"text": "{content}!", "max_text_bytes": 100},
+    "template": {
+        "template_id": "T1",
+        "data": {"keyword1": "{content}", "keyword2": "{now}", "keyword3": "{phone}"},
+    },
+}
+
+
+class Wechat:
+    """A server that records each call and answers as it is told."""
+
+    def __init__(self):
+        self.calls = []
+        self.answer = lambda: web.Response(body=b'{"errcode":0,"errmsg":"ok","msgid":1}')
+        self.arrived = asyncio.Event()
+
+    async def handle(self, request):
+        self.calls.append((request.path_qs, await request.read(), request.headers))
+        self.arrived.set()
+        answer = self.answer()
+        return await answer if asyncio.iscoroutine(answer) else answer
+
+
+@pytest.fixture
+async def wechat():
+    wechat = Wechat()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", wechat.handle)
+    async with TestServer(app) as server:
+        wechat.base = f"http://127.0.0.1:{server.port}"
+        yield wechat
+
+
+def account(base="http://127.0.0.1:1", **changes):
+    return AccountSettings.model_validate({**ACCOUNT, "api_base": base, **changes})
+
+
+@pytest.fixture(params=CHANNELS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+async def open_channel(name):
+    apis = []
+
+    def make(base, **http):
+        settings = account(base)
+        apis.append(WechatApi(settings.api_base, HttpSettings(**http), connections=4))
+        return CHANNELS[name](apis[-1], settings)
+
+    yield make
+    for api in apis:
+        await api.close()
+
+
+async def send(channel, request=None, openid="o-anna", token="tok"):
+    rendered = channel.render(request or Request(CONTENT, phone="110"), NOW)
+    return await channel.attempt(channel.message(rendered).body(openid, "j0123456789ab-11"), token)
+
+
+# -- what is sent ------------------------------------------------------------------------------------------
+
+
+async def test_a_call_is_a_post_of_raw_utf8_with_the_token_in_the_query(wechat, open_channel, name):
+    channel = open_channel(wechat.base)
+    assert channel.name == name
+    assert await send(channel) == Answer(0, "ok")
+    ((path, raw, headers),) = wechat.calls
+    assert path == f"{PATHS[name]}?access_token=tok"
+    assert headers["Content-Type"].startswith("application/json")
+    assert b"\\u" not in raw
+    assert "收購 {二手}".encode() in raw
+    assert "\U0001f600".encode() in raw
+    body = orjson.loads(raw)
+    assert body["touser"] == "o-anna"
+    text = body["text"]["content"] if name == "custom" else body["data"]["keyword1"]["value"] + "!"
+    assert text == CONTENT + "!"
+
+
+async def test_custom_body(wechat):
+    api = WechatApi(wechat.base, HttpSettings(), 1)
+    channel = CHANNELS["custom"](api, account(wechat.base))
+    assert orjson.loads(channel.message(channel.render(Request("信"), NOW)).body('o"1', "m")) == {
+        "touser": 'o"1', "msgtype": "text", "text": {"content": "信!"},
+    }  # fmt: skip
+    await api.close()
+
+
+async def test_template_body(wechat):
+    api = WechatApi(wechat.base, HttpSettings(), 1)
+    settings = account(wechat.base, template={**ACCOUNT["template"], "url": "https://site/post"})
+    channel = CHANNELS["template"](api, settings)
+    rendered = channel.render(Request("信", phone="110", extra={"keyword3": "x", "first": "y"}), NOW)
+    body = orjson.loads(channel.message(rendered).body("o1", "m" * 32))
+    assert body == {
+        "touser": "o1", "client_msg_id": "m" * 32, "template_id": "T1", "url": "https://site/post",
+        "data": {"keyword1": {"value": "信"}, "keyword2": {"value": "2026-02-01 00:30:00"},
+                 "keyword3": {"value": "x"}, "first": {"value": "y"}},
+    }  # fmt: skip
+    await api.close()
+
+
+async def test_a_new_token_is_used_at_once_and_odd_tokens_arrive_whole(wechat, open_channel):
+    channel = open_channel(wechat.base)
+    for token in ("one", "two", "a+b/c=&d 信"):
+        await send(channel, token=token)
+    seen = [unquote_plus(path.partition("?access_token=")[2]) for path, _, _ in wechat.calls]
+    assert seen == ["one", "two", "a+b/c=&d 信"]
+
+
+async def test_what_can_never_be_sent_is_refused_in_words(open_channel, name):
+    channel = open_channel("http://127.0.0.1:1")
+    if name == "custom":
+        assert channel.render(Request("x" * 99), NOW) == "x" * 99 + "!"
+        with pytest.raises(ValueError, match=r"101 bytes of UTF-8 .* at most 100"):
+            channel.render(Request("x" * 100), NOW)
+        with pytest.raises(ValueError, match="103 bytes"):
+            channel.render(Request("信" * 34), NOW)
+    else:
+        with pytest.raises(ValueError, match="unknown template 'T2'; accepted: 'T1'"):
+            channel.render(Request("x", template="T2"), NOW)
+        assert channel.render(Request("x", template="T1"), NOW)
+
+
+# -- answered ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (b'{"errcode":45015,"errmsg":"out of time rid: 1"}', Answer(45015, "out of time rid: 1")),
+        (b'{"errcode":-1,"errmsg":"system error"}', Answer(-1, "system error")),
+        (b'{"errcode":0}', Answer(0)),
+        (b'{"errcode":40001,"errmsg":null,"more":[]}', Answer(40001, "None")),
+    ],
+)  # fmt: skip
+async def test_answers(wechat, open_channel, body, answer):
+    wechat.answer = lambda: web.Response(body=body, content_type="text/plain")
+    assert await send(open_channel(wechat.base)) == answer
+
+
+# -- refused: certainly not sent ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [412, 429, 503, 400, 403, 404])
+async def test_refusing_statuses(wechat, open_channel, status):
+    wechat.answer = lambda: web.Response(status=status, body=b'{"errcode":0}')
+    assert await send(open_channel(wechat.base)) == Answer(refused=f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(wechat, open_channel, status):
+    wechat.answer = lambda: web.Response(status=status, headers={"Location": wechat.base + "/elsewhere"})
+    assert await send(open_channel(wechat.base)) == Answer(refused=f"HTTP {status}")
+    assert len(wechat.calls) == 1
+
+
+async def test_nobody_listens(open_channel):
+    answer = await send(open_channel(f"http://127.0.0.1:{free_port()}"))
+    assert answer.refused.startswith("no connection")
+    assert answer.unanswered is None
+
+
+async def test_a_host_that_has_no_address(open_channel):
+    answer = await send(open_channel("http://no-such-host.invalid"))
+    assert answer.refused.startswith("no connection")
+
+
+async def test_a_server_that_speaks_no_tls(wechat, open_channel):
+    answer = await send(open_channel(wechat.base.replace("http:", "https:")))
+    assert answer.refused is not None
+    assert wechat.calls == []
+
+
+# -- unanswered: may have been sent ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 501, 201, 204])
+async def test_unanswering_statuses(wechat, open_channel, status):
+    wechat.answer = lambda: web.Response(status=status)
+    assert await send(open_channel(wechat.base)) == Answer(unanswered=f"HTTP {status}")
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b"null", b"5", b'"x"', b"{}", b'{"errcode":null}', b'{"errcode":"x"}', b"\xff",
+             b'{"errcode":[0]}', b'{"errcode":0'],
+)  # fmt: skip
+async def test_garbage(wechat, open_channel, body):
+    wechat.answer = lambda: web.Response(body=body)
+    assert await send(open_channel(wechat.base)) == Answer(unanswered="an answer that is no WeChat answer")
+
+
+async def test_an_empty_answer(wechat, open_channel):
+    wechat.answer = lambda: web.Response(body=b"")
+    assert await send(open_channel(wechat.base)) == Answer(unanswered="an empty answer")
+
+
+async def test_a_huge_answer_is_not_read(wechat, open_channel):
+    wechat.answer = lambda: web.Response(
+        body=b'{"errcode":0,"errmsg":"' + b"x" * 20 * MAX_ANSWER_BYTES + b'"}'
+    )
+    channel = open_channel(wechat.base)
+    assert await send(channel) == Answer(unanswered="an answer far too long for WeChat")
+    wechat.answer = lambda: web.Response(body=b'{"errcode":0}')
+    assert await send(channel) == Answer(0)
+
+
+async def test_an_answer_in_pieces_is_read_whole(wechat, open_channel):
+    async def handle(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in (b'{"err', b'code":', b"45", b"047}"):
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async with raw_server(handle) as base:
+        assert await send(open_channel(base)) == Answer(45047)
+
+
+class raw_server:  # noqa: N801
+    """A server below HTTP: `handle` gets the streams."""
+
+    def __init__(self, handle):
+        self._handle = handle
+        self.connections = 0
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._counted, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _counted(self, reader, writer):
+        self.connections += 1
+        try:
+            await self._handle(reader, writer)
+        finally:
+            writer.close()
+
+    async def __aexit__(self, *_):
+        self._server.close()
+
+
+async def whole_request(reader):
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+    return await reader.readexactly(size)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"errcode":0}',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"err',
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+    ids=[
+        "closed",
+        "half a head",
+        "no body",
+        "half a body",
+        "half a chunk",
+        "no HTTP",
+        "bad gzip",
+        "huge head",
+    ],
+)
+async def test_a_half_answer_may_have_been_sent(open_channel, answer):
+    async def handle(reader, writer):
+        await whole_request(reader)
+        writer.write(answer)
+        await writer.drain()
+
+    server = raw_server(handle)
+    async with server as base:
+        verdict = await send(open_channel(base))
+    assert verdict.unanswered
+    assert verdict.refused is None
+    assert server.connections == 1  # asked once: never again behind our back
+
+
+async def test_a_reset_after_the_request_was_read(open_channel):
+    async def handle(reader, writer):
+        await whole_request(reader)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER: closing sends RST
+        writer.transport.abort()
+
+    async with raw_server(handle) as base:
+        verdict = await send(open_channel(base))
+    assert verdict.unanswered.startswith("the connection broke")
+
+
+async def test_no_answer_in_time(open_channel):
+    over = asyncio.Event()
+
+    async def handle(reader, writer):
+        await whole_request(reader)
+        await over.wait()
+
+    async with raw_server(handle) as base:
+        assert await send(open_channel(base, answer_timeout_s=0.05)) == Answer(unanswered="no answer in time")
+        over.set()
+
+
+async def test_an_answer_that_stops_half_way_is_not_waited_for(open_channel):
+    over = asyncio.Event()
+
+    async def handle(reader, writer):
+        await whole_request(reader)
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"errcode":0')
+        await writer.drain()
+        await over.wait()
+
+    async with raw_server(handle) as base:
+        assert await send(open_channel(base, answer_timeout_s=0.05)) == Answer(unanswered="no answer in time")
+        over.set()
+
+
+async def test_cookies_are_not_kept(wechat, open_channel):
+    wechat.answer = lambda: web.Response(body=b'{"errcode":0}', headers={"Set-Cookie": "a=b"})
+    channel = open_channel(wechat.base)
+    await send(channel)
+    await send(channel)
+    assert all("Cookie" not in headers for _, _, headers in wechat.calls)

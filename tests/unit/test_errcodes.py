@@ -1,0 +1,56 @@
+import pytest
+
+from broadcastd import errcodes
+from broadcastd.errcodes import MEANINGS, UNLISTED, Action, in_words, meaning_of
+
+
+@pytest.mark.parametrize(
+    ("errcode", "action"),
+    [
+        (0, Action.ACCEPT),
+        (-1, Action.RETRY),
+        (40001, Action.REFRESH),
+        (40014, Action.REFRESH),
+        (42001, Action.REFRESH),
+        (41001, Action.REFRESH),
+        (45015, Action.FALLBACK),
+        (45047, Action.FALLBACK),
+        (40003, Action.REJECT),
+        (43004, Action.REJECT),
+        (45011, Action.SLOW),
+        (45009, Action.HOLD),
+        (45002, Action.HOLD),
+    ],
+)
+def test_rows_of_the_reference(errcode, action):
+    assert meaning_of(errcode).action is action
+
+
+def test_each_code_has_one_row():
+    codes = [code for row in errcodes._TABLE for code in row[0]]
+    assert sorted(codes) == sorted(set(codes))
+    assert set(codes) == set(MEANINGS)
+
+
+def test_a_code_that_is_not_listed_is_tried_again():
+    assert 99999 not in MEANINGS
+    assert meaning_of(99999) is UNLISTED
+    assert UNLISTED.action is Action.RETRY
+
+
+def test_only_these_codes_fall_back():
+    falls = {code for code, meaning in MEANINGS.items() if meaning.action is Action.FALLBACK}
+    assert falls == {45015, 45047, 43101}
+
+
+def test_only_zero_counts_as_accepted():
+    assert [code for code, meaning in MEANINGS.items() if meaning.action is Action.ACCEPT] == [0]
+
+
+def test_every_row_has_words_in_both_languages():
+    assert all(meaning.en and meaning.zh for meaning in [*MEANINGS.values(), UNLISTED])
+
+
+def test_in_words():
+    assert in_words(45015) == "45015 outside the 48 h customer-service window"
+    assert in_words(99999) == "99999 an errcode that broadcastd does not know"

@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcastd.frozen import pack_ids, unpack_ids
+
+ASCENDING = st.sets(st.integers(-(2**63), 2**63 - 1), max_size=500).map(sorted)
+
+
+@given(ASCENDING)
+def test_what_was_packed_comes_back(ids):
+    assert unpack_ids(pack_ids(ids)) == ids
+
+
+@given(ASCENDING.filter(lambda ids: len(ids) > 1), st.data())
+def test_ids_that_do_not_ascend_are_refused(ids, data):
+    at = data.draw(st.integers(1, len(ids) - 1))
+    with pytest.raises(ValueError, match=r"unique and ascend"):
+        pack_ids([*ids[:at], ids[at - 1], *ids[at:]])
+
+
+@pytest.mark.parametrize("ids", [[2, 1], [1, 1], [-1, -2]])
+def test_refusals_name_both_ids(ids):
+    with pytest.raises(ValueError, match=f"{ids[1]} after {ids[0]}"):
+        pack_ids(ids)
+
+
+def test_nobody_takes_no_byte():
+    assert pack_ids([]) == b""
+    assert unpack_ids(b"") == []
+
+
+def test_500_neighbours_take_some_500_bytes():
+    assert len(pack_ids(range(10**9, 10**9 + 500))) < 510

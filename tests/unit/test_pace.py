@@ -1,0 +1,61 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broadcastd.delivery.pace import AT_START, FULL_RATE_PER_S, WINDOW_S, Pace
+
+
+def ended(pace, now_s, latency_s):
+    pace.started()
+    pace.ended(now_s, latency_s)
+
+
+def needed(latency_s, tasks):
+    return math.ceil(FULL_RATE_PER_S * latency_s / tasks)
+
+
+def test_before_any_latency_is_known():
+    assert Pace(60, 16).sends_per_task == AT_START
+    assert Pace(60, 4).sends_per_task == 4
+
+
+def test_the_shortest_latency_of_late_counts():
+    pace = Pace(60, 100)
+    for latency_s in (0.4, 0.1, 0.3):
+        ended(pace, 10, latency_s)
+    assert pace.sends_per_task == needed(0.1, 60)
+
+
+def test_a_slower_api_is_noticed_after_two_windows():
+    pace = Pace(60, 1000)
+    ended(pace, 100, 0.05)
+    ended(pace, 100 + WINDOW_S, 0.5)
+    assert pace.sends_per_task == needed(0.05, 60)
+    ended(pace, 100 + 2 * WINDOW_S, 0.5)
+    assert pace.sends_per_task == needed(0.5, 60)
+
+
+def test_a_faster_api_is_noticed_at_once():
+    pace = Pace(60, 1000)
+    ended(pace, 100, 0.5)
+    ended(pace, 100.1, 0.05)
+    assert pace.sends_per_task == needed(0.05, 60)
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 60)), min_size=1), st.integers(1, 256))
+def test_it_is_never_none_and_never_above_the_ceiling(calls, ceiling):
+    pace = Pace(60, ceiling)
+    now_s = 50.0
+    for after_s, latency_s in calls:
+        now_s += after_s
+        ended(pace, now_s, latency_s)
+        assert 1 <= pace.sends_per_task <= ceiling
+
+
+def test_in_flight_counts_what_is_out():
+    pace = Pace(60, 16)
+    pace.started()
+    pace.started()
+    pace.ended(1, 0.1)
+    assert pace.in_flight == 1

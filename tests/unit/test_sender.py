@@ -1,0 +1,250 @@
+import pytest
+from bed.fakes import OK, FakeClock, FakeTokens, ScriptedChannel, open_job
+
+from broadcastd import retry
+from broadcastd.delivery.pace import Pace
+from broadcastd.delivery.sender import IN_DOUBT_PAUSE_S, NEXT_MINUTE_S, TOKEN_PAUSE_S, Recipient, Sender
+from broadcastd.errcodes import MEANINGS, Action
+from broadcastd.model import OnUnknown
+from broadcastd.outcomes import Answer, Ended, Halt, Later, Outcome
+
+ANNA = Recipient(17, "o-anna")
+REFUSED = Answer(refused="no route")
+UNANSWERED = Answer(unanswered="no answer in time")
+STALE = Answer(40001)
+
+
+def by_action(action):
+    return sorted(code for code, meaning in MEANINGS.items() if meaning.action is action)
+
+
+class Scene:
+    """A job over scripted channels `custom` and `template`, and a sender."""
+
+    def __init__(self, custom=(), template=(), on_unknown=OnUnknown.RESEND):
+        self.clock = FakeClock()
+        self.custom = ScriptedChannel("custom", custom)
+        self.template = ScriptedChannel("template", template)
+        self.job = open_job(self.clock, self.custom, self.template, on_unknown=on_unknown)
+        self.tokens: FakeTokens = self.job.account.tokens
+        self.gate = self.job.account.gate
+        self.pace = Pace(60, 16)
+        self.sender = Sender(self.pace, self.clock)
+
+    async def ask(self, who=ANNA):
+        verdict = await self.sender.ask(self.job, who)
+        assert self.pace.in_flight == 0
+        return verdict
+
+
+async def test_accepted():
+    scene = Scene([OK])
+    assert await scene.ask() == Ended(Outcome.SENT, "custom")
+    assert scene.custom.asked == ["o-anna"]
+    assert scene.template.asked == []
+
+
+async def test_the_message_id_is_stable_and_fits_wechat():
+    scene = Scene([Answer(45015)])
+    await scene.ask(Recipient(2**63 - 1, "o-anna"))
+    (first,) = set(scene.custom.message_ids + scene.template.message_ids)
+    assert first == "j0123456789ab-7zzzzzzzzzzzz"
+    assert len(first) <= 32
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.FALLBACK))
+async def test_codes_that_say_so_fall_back(errcode):
+    scene = Scene([Answer(errcode)])
+    assert await scene.ask() == Ended(Outcome.SENT, "template")
+    assert scene.custom.asked == scene.template.asked == ["o-anna"]
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.FALLBACK))
+async def test_after_the_last_channel_it_is_refused_for_good(errcode):
+    scene = Scene([Answer(45015)], [Answer(errcode)])
+    assert await scene.ask() == Ended(Outcome.REJECTED, "template", errcode)
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.REJECT))
+async def test_refused_for_good(errcode):
+    scene = Scene([Answer(errcode)])
+    assert await scene.ask() == Ended(Outcome.REJECTED, "custom", errcode)
+    assert scene.template.asked == []
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.HOLD))
+async def test_the_job_is_held_for_an_operator(errcode):
+    scene = Scene([Answer(errcode)])
+    verdict = await scene.ask()
+    assert isinstance(verdict, Halt)
+    assert str(errcode) in verdict.reason
+    assert "custom" in verdict.reason
+    assert verdict.channel_no == 0
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.SLOW))
+async def test_slower_closes_the_gate_until_the_next_minute(errcode):
+    scene = Scene([Answer(45015)], [Answer(errcode)])
+    verdict = await scene.ask(Recipient(17, "o-anna", tries=2))
+    assert verdict == Later(NEXT_MINUTE_S, scene.gate.reason, channel_no=1, tries=2)
+    scene.clock.advance(NEXT_MINUTE_S - 1)
+    assert scene.gate.closed
+    scene.clock.advance(1)
+    assert not scene.gate.closed
+
+
+@pytest.mark.parametrize(
+    ("errcode", "most"), [(-1, retry.SYSTEM_BUSY_TRIES), (99999, retry.UNKNOWN_CODE_TRIES)]
+)
+async def test_busy_and_unlisted_codes_are_tried_so_often_and_then_fail(errcode, most):
+    scene = Scene([Answer(errcode)] * (most + 1))
+    who, pauses_s = ANNA, []
+    for tries in range(1, most + 1):
+        verdict = await scene.ask(who)
+        assert isinstance(verdict, Later)
+        assert (verdict.channel_no, verdict.tries, verdict.in_doubt) == (0, tries, False)
+        pauses_s.append(verdict.delay_s)
+        who = Recipient(17, "o-anna", verdict.channel_no, verdict.tries)
+    assert pauses_s == sorted(pauses_s)
+    assert await scene.ask(who) == Ended(Outcome.FAILED, "custom", errcode)
+    assert scene.template.asked == []
+    assert not scene.gate.closed
+
+
+# -- the token ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.REFRESH))
+async def test_a_stale_token_is_read_again_and_it_is_asked_once_more(errcode):
+    scene = Scene([Answer(errcode), OK])
+    assert await scene.ask() == Ended(Outcome.SENT, "custom")
+    assert scene.custom.tokens == ["token-1", "token-2"]
+    assert scene.tokens.discarded == ["token-1"]
+
+
+async def test_two_stale_tokens_are_enough_for_now():
+    scene = Scene([STALE, STALE, OK])
+    verdict = await scene.ask(Recipient(17, "o-anna", tries=3))
+    assert isinstance(verdict, Later)
+    assert (verdict.delay_s, verdict.channel_no, verdict.tries) == (TOKEN_PAUSE_S, 0, 3)
+    assert len(scene.custom.asked) == 2
+    assert scene.gate.closed
+
+
+async def test_what_the_second_call_says_counts():
+    scene = Scene([STALE, Answer(45015)])
+    assert await scene.ask() == Ended(Outcome.SENT, "template")
+    assert scene.template.tokens == ["token-2"]
+
+
+async def test_the_second_call_may_get_no_answer():
+    scene = Scene([STALE, UNANSWERED])
+    verdict = await scene.ask()
+    assert isinstance(verdict, Later)
+    assert verdict.in_doubt
+
+
+async def test_without_a_token_nobody_is_asked_and_no_try_is_used():
+    scene = Scene()
+    scene.tokens.unavailable = "the database is away"
+    verdict = await scene.ask(Recipient(17, "o-anna", channel_no=1, tries=3))
+    assert verdict == Later(TOKEN_PAUSE_S, "the database is away", channel_no=1, tries=3)
+    assert scene.template.asked == []
+    assert scene.gate.reason == "the database is away"
+
+
+async def test_a_token_that_cannot_be_read_again_is_waited_for():
+    scene = Scene([STALE])
+    scene.tokens.breaks_at_discard = "still the stale one"
+    assert await scene.ask() == Later(TOKEN_PAUSE_S, "still the stale one", 0, 0)
+    assert len(scene.custom.asked) == 1
+
+
+# -- trouble -----------------------------------------------------------------------------------------------
+
+
+async def test_refused_keeps_the_channel_counts_the_try_and_never_falls_back():
+    scene = Scene([Answer(45015)], [REFUSED])
+    verdict = await scene.ask(Recipient(17, "o-anna", tries=2, refusals=4))
+    assert isinstance(verdict, Later)
+    assert (verdict.channel_no, verdict.tries, verdict.refusals, verdict.in_doubt) == (1, 2, 5, False)
+    assert verdict.reason == "no route"
+    again = Recipient(17, "o-anna", verdict.channel_no, verdict.tries, refusals=verdict.refusals)
+    assert await scene.ask(again) == Ended(Outcome.SENT, "template")
+    assert len(scene.custom.asked) == 1
+
+
+async def test_refused_ends_after_a_days_tries():
+    scene = Scene([REFUSED, REFUSED])
+    most = retry.REFUSED_TRIES
+    assert isinstance(await scene.ask(Recipient(17, "o-anna", refusals=most - 1)), Later)
+    assert await scene.ask(Recipient(17, "o-anna", refusals=most)) == Ended(Outcome.FAILED, "custom")
+
+
+@pytest.mark.parametrize("errcode", [-1, 99999])
+async def test_tries_of_an_outage_are_not_counted_against_wechats_own_busy(errcode):
+    scene = Scene([REFUSED] * 30 + [Answer(errcode), OK])
+    who = ANNA
+    for _ in range(30):
+        verdict = await scene.ask(who)
+        who = Recipient(17, "o-anna", verdict.channel_no, verdict.tries, refusals=verdict.refusals)
+    verdict = await scene.ask(who)
+    assert isinstance(verdict, Later)
+    assert (verdict.tries, verdict.refusals) == (1, 0)
+
+
+async def test_unanswered_is_asked_once_more_on_the_same_channel_and_counted_first():
+    scene = Scene([Answer(45015)], [UNANSWERED, OK])
+    verdict = await scene.ask()
+    assert verdict == Later(IN_DOUBT_PAUSE_S, "no answer in time", channel_no=1, in_doubt=True)
+    assert await scene.ask(Recipient(17, "o-anna", 1, doubts=1)) == Ended(Outcome.SENT, "template")
+
+
+async def test_unanswered_twice_is_unknown():
+    scene = Scene([UNANSWERED])
+    assert await scene.ask(Recipient(17, "o-anna", doubts=1)) == Ended(Outcome.UNKNOWN, "custom")
+    assert scene.template.asked == []
+
+
+async def test_under_leave_unanswered_is_unknown_at_once():
+    scene = Scene([UNANSWERED], on_unknown=OnUnknown.LEAVE)
+    assert await scene.ask() == Ended(Outcome.UNKNOWN, "custom")
+    assert len(scene.custom.asked) == 1
+    assert scene.template.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(REFUSED, "cannot be reached"), (UNANSWERED, "does not answer")]
+)
+async def test_trouble_with_many_in_a_row_closes_the_gate(answer, words):
+    scene = Scene([answer] * 20)
+    for number in range(20):
+        assert not scene.gate.closed, number
+        await scene.ask()
+    assert words in scene.gate.reason
+
+
+async def test_an_answer_of_any_kind_between_them_keeps_the_gate_open():
+    scene = Scene([*[REFUSED] * 19, Answer(40003), *[REFUSED] * 19])
+    for _ in range(39):
+        await scene.ask()
+    assert not scene.gate.closed
+
+
+async def test_who_is_due_on_the_second_channel_is_not_asked_on_the_first():
+    scene = Scene()
+    assert await scene.ask(Recipient(17, "o-anna", channel_no=1)) == Ended(Outcome.SENT, "template")
+    assert scene.custom.asked == []
+
+
+async def test_the_latency_reaches_the_pace():
+    scene = Scene()
+
+    async def slow(body, token):
+        del body, token
+        scene.clock.advance(0.05)
+        return OK
+
+    scene.custom.attempt = slow
+    await scene.ask()
+    assert scene.pace.sends_per_task == 10  # 12,000 a second x 0.05 s over 60 tasks

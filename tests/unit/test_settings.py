@@ -1,0 +1,134 @@
+import pytest
+from pydantic import ValidationError
+
+from broadcastd.settings import AccountSettings, AudienceSettings, LedgerSettings, ServerSettings, Settings
+
+URL = "mysql://site:s3cret@db/site"
+ACCOUNT = {"audience": {"url": URL}, "template": {"template_id": "T1"}}
+
+
+def account(**changes):
+    return AccountSettings.model_validate({**ACCOUNT, **changes})
+
+
+def test_the_defaults_of_the_design():
+    settings = Settings.model_validate({"accounts": {"default": ACCOUNT}})
+    assert (settings.server.host, settings.server.port, settings.server.dedupe_window_s) == (
+        "127.0.0.1",
+        9090,
+        600,
+    )
+    assert (settings.pool.tasks, settings.pool.slice_size, settings.pool.sends_per_task) == (60, 500, 16)
+    assert settings.ledger.on_unknown.value == "resend"
+    assert settings.accounts["default"].channels == ("custom", "template")
+    assert settings.accounts["default"].custom.max_text_bytes == 2048
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "db.example.com", ""])
+def test_beyond_loopback_only_with_a_token(host):
+    with pytest.raises(ValidationError, match=r"needs server\.token or server\.token_file"):
+        ServerSettings(host=host)
+    with pytest.raises(ValidationError, match="beyond loopback"):
+        ServerSettings(host=host, token="")
+    assert ServerSettings(host=host, token="t").host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_on_loopback_no_token_is_needed(host):
+    assert ServerSettings(host=host).token is None
+
+
+def test_an_empty_token_is_no_token_and_refused():
+    with pytest.raises(ValidationError, match="token"):
+        ServerSettings(token="")
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        ServerSettings().port = 1
+
+
+def test_a_misspelt_key_is_refused():
+    with pytest.raises(ValidationError, match="prot"):
+        ServerSettings.model_validate({"prot": 9090})
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://u:p@h/b", "ledger.db"]
+)
+def test_a_ledger_is_a_file(url):
+    with pytest.raises(ValidationError, match="accepted: sqlite:///FILE"):
+        LedgerSettings(url=url)
+
+
+def test_an_audience_is_mysql_or_sqlite():
+    with pytest.raises(ValidationError, match="accepted: mysql://"):
+        AudienceSettings(url="postgres://u:s3cret@h/b")
+
+
+@pytest.mark.parametrize("query", ["DELETE FROM t", "", "UPDATE t SET a = 1", "id, openid"])
+def test_the_audience_query_is_one_select(query):
+    with pytest.raises(ValidationError, match="one SELECT"):
+        AudienceSettings(url=URL, query=query)
+
+
+def test_a_querys_last_semicolon_is_dropped():
+    assert (
+        AudienceSettings(url=URL, query=" select id, openid from t ; \n").query == "select id, openid from t"
+    )
+    assert AudienceSettings(url=URL, query="WITH a AS (SELECT 1) SELECT * FROM a").query.startswith("WITH")
+
+
+@pytest.mark.parametrize("channels", [[], ["custom", "custom"], ["sms"], ["custom", "email"]])
+def test_channels_are_known_and_each_once(channels):
+    with pytest.raises(ValidationError, match="accepted: one or more of custom, template"):
+        account(channels=channels)
+
+
+def test_the_template_channel_needs_its_id():
+    with pytest.raises(ValidationError, match=r"template\.template_id is missing"):
+        account(template={})
+    assert account(template={}, channels=["custom"]).channels == ("custom",)
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd"])
+def test_a_timezone_has_a_name(name):
+    with pytest.raises(ValidationError, match="a name like Asia/Shanghai"):
+        account(timezone=name)
+
+
+def test_an_api_base_is_an_address_without_a_last_slash():
+    assert account(api_base="http://127.0.0.1:9999/").api_base == "http://127.0.0.1:9999"
+    with pytest.raises(ValidationError, match="https://HOST"):
+        account(api_base="api.weixin.qq.com")
+
+
+def test_texts_are_checked_at_start():
+    with pytest.raises(ValidationError, match=r"unknown placeholder \{contnet\}"):
+        account(custom={"text": "{contnet}"})
+    with pytest.raises(ValidationError, match=r"unknown placeholder \{fone\}"):
+        account(template={"template_id": "T1", "data": {"keyword1": "{fone}"}})
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("server", {"port": 65536}), ("server", {"max_frame_bytes": 0}), ("server", {"idle_timeout_s": 0}),
+        ("pool", {"tasks": 0}), ("pool", {"slice_size": 501}), ("pool", {"sends_per_task": 0}),
+        ("ledger", {"on_unknown": "maybe"}), ("log", {"level": "loud"}),
+    ],
+)  # fmt: skip
+def test_numbers_have_bounds(section, values):
+    with pytest.raises(ValidationError, match=rf"{section}\.{next(iter(values))}"):
+        Settings.model_validate({"accounts": {"default": ACCOUNT}, section: values})
+
+
+def test_at_least_one_account():
+    with pytest.raises(ValidationError, match="accounts"):
+        Settings.model_validate({"accounts": {}})
+
+
+def test_secrets_do_not_show_in_a_representation():
+    settings = Settings.model_validate({"accounts": {"default": ACCOUNT}, "server": {"token": "t0ken"}})
+    assert "s3cret" not in repr(settings)
+    assert "t0ken" not in repr(settings)

@@ -83,7 +83,7 @@ class AudienceSettings(Section):
 
     url: SecretStr
     query: str = DEFAULT_QUERY
-    now: Literal["datetime", "unix"] = "datetime"
+    now: Literal["auto", "datetime", "unix"] = "auto"
     max_gone_share: float = Field(0.2, ge=0, le=1)
     pool_size: int = Field(10, ge=1, le=200)
     connect_timeout_s: Seconds = 10

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from broadcastd.audiences.engine import Database, own_statement
+from broadcastd.audiences.now_kind import NowKind, now_kind
 from broadcastd.errors import AudienceUnavailableError
 from broadcastd.settings import AccountSettings
 
@@ -22,58 +23,75 @@ class SqlAudience:
     def __init__(self, database: Database, settings: AccountSettings) -> None:
         self._database = database
         self._timezone = ZoneInfo(settings.timezone)
-        self._unix = settings.audience.now == "unix"
-        query = settings.audience.query
-        if not self._unix and database.engine.dialect.name == "mysql":
-            # A typed value: beside a column of numbers it matches nobody. A bare text would match everybody.
-            query = re.sub(r":now\b", "CAST(:now AS DATETIME)", query)
-        audience = f"FROM ({query}) AS audience"
-        # Both bounds: the primary key serves it, whatever other indexes there are.
-        self._pull = self._statement(
-            f"SELECT id, openid {audience} WHERE id >= :first AND id <= :last ORDER BY id"
-        )
-        self._all = self._statement(f"SELECT id {audience} ORDER BY id")
-        self._above = self._statement(f"SELECT id {audience} WHERE id > :after ORDER BY id")
-        self._page = self._statement(f"SELECT id {audience} ORDER BY id LIMIT :size OFFSET :skip")
-        self._count = self._statement(f"SELECT count(*) {audience}")
+        self._settings = settings.audience
+        self._known: _Statements | None = None
 
-    def _statement(self, sql: str) -> sa.TextClause:
-        return own_statement(sql, "now", "first", "last", "after", "size", "skip")
+    async def _statements(self) -> "_Statements":
+        """Built at the first use: what `:now` is depends on the site's own columns."""
+        if self._known is None:
+            now = self._settings.now
+            kind = await now_kind(self._database, self._settings.query) if now == "auto" else now
+            is_mysql = self._database.engine.dialect.name == "mysql"
+            self._known = _Statements(self._settings.query, kind, typed=is_mysql)
+        return self._known
 
-    def _values(self, statement: sa.TextClause, now: datetime, **values: int) -> dict[str, Any]:
-        bound: dict[str, Any] = dict(values)
-        if re.search(r"(?<!\\):now\b", statement.text):
-            local = now.astimezone(self._timezone)
-            bound["now"] = int(now.timestamp()) if self._unix else local.strftime("%Y-%m-%d %H:%M:%S")
-        return bound
+    def _values(self, statements: "_Statements", now: datetime, **values: int) -> dict[str, Any]:
+        if not statements.takes_now:
+            return dict(values)
+        local = now.astimezone(self._timezone)
+        unix = statements.kind == "unix"
+        return {**values, "now": int(now.timestamp()) if unix else local.strftime("%Y-%m-%d %H:%M:%S")}
 
     @contextlib.asynccontextmanager
     async def ids(self, now: datetime, after: int | None) -> AsyncIterator[AsyncIterator[Sequence[int]]]:
         """See `Audience`. One server-side cursor: memory stays flat whatever the audience."""
-        if after is None:
-            statement, values = self._all, self._values(self._all, now)
-        else:
-            statement, values = self._above, self._values(self._above, now, after=after)
+        statements = await self._statements()
+        statement = statements.all if after is None else statements.above
+        values = self._values(statements, now, **({} if after is None else {"after": after}))
         async with self._database.blocks(statement, values, IDS_IN_A_BLOCK) as blocks:
             yield _ids_of(blocks)
 
     async def page(self, now: datetime, page_no: int, page_size: int) -> Sequence[int]:
         """See `Audience`."""
-        rows = await self._rows(self._page, now, size=page_size, skip=page_no * page_size)
+        rows = await self._rows("page", now, size=page_size, skip=page_no * page_size)
         return [_number(row[0]) for row in rows]
 
     async def pull(self, now: datetime, first: int, last: int) -> Sequence[tuple[int, str]]:
         """See `Audience`."""
-        rows = await self._rows(self._pull, now, first=first, last=last)
+        rows = await self._rows("pull", now, first=first, last=last)
         return [(_number(row[0]), str(row[1] or "")) for row in rows]
 
     async def count(self, now: datetime) -> int:
         """See `Audience`."""
-        return int((await self._rows(self._count, now))[0][0])
+        return int((await self._rows("count", now))[0][0])
 
-    async def _rows(self, statement: sa.TextClause, now: datetime, **values: int) -> Sequence[Any]:
+    async def _rows(self, name: str, now: datetime, **values: int) -> Sequence[Any]:
+        statements = await self._statements()
+        statement: sa.TextClause = getattr(statements, name)
         async with self._database.connection() as connection:
-            return (await connection.execute(statement, self._values(statement, now, **values))).all()
+            return (await connection.execute(statement, self._values(statements, now, **values))).all()
+
+
+class _Statements:
+    """The site's query, wrapped in every way it is asked."""
+
+    def __init__(self, query: str, kind: NowKind, *, typed: bool) -> None:
+        self.kind = kind
+        self.takes_now = re.search(r":now\b", query) is not None
+        if kind == "datetime" and typed:
+            # A typed value: beside a column of numbers it matches nobody. A bare text would match everybody.
+            query = re.sub(r":now\b", "CAST(:now AS DATETIME)", query)
+        audience = f"FROM ({query}) AS audience"
+        # Both bounds: the primary key serves it, whatever other indexes there are.
+        self.pull = _own(f"SELECT id, openid {audience} WHERE id >= :first AND id <= :last ORDER BY id")
+        self.all = _own(f"SELECT id {audience} ORDER BY id")
+        self.above = _own(f"SELECT id {audience} WHERE id > :after ORDER BY id")
+        self.page = _own(f"SELECT id {audience} ORDER BY id LIMIT :size OFFSET :skip")
+        self.count = _own(f"SELECT count(*) {audience}")
+
+
+def _own(sql: str) -> sa.TextClause:
+    return own_statement(sql, "now", "first", "last", "after", "size", "skip")
 
 
 async def _ids_of(blocks: AsyncIterator[Sequence[Any]]) -> AsyncIterator[Sequence[int]]:

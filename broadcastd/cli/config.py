@@ -19,7 +19,8 @@ def config() -> None:
 @config.command()
 @click.argument("path", type=click.Path(path_type=Path), default="broadcastd.toml")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def init(path: Path, force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def init(path: Path, force: bool, as_json: bool) -> None:
     """Write a settings file with every key and its comment to PATH (default: broadcastd.toml)."""
     text = resources.files("broadcastd.cli").joinpath("broadcastd.toml").read_text(encoding="utf-8")
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
@@ -32,6 +33,9 @@ def init(path: Path, force: bool) -> None:
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    if as_json:
+        print_json({"written": str(path)})
+        return
     click.echo(f"{path} written: set the audience's url and the template, then `broadcastd run -c {path}`")
 
 

@@ -1,0 +1,71 @@
+"""docs/internals.md and the READMEs name what there is."""
+
+import configparser
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from broadcastd.settings import AccountSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
+
+
+def _dependencies() -> set[str]:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = setup["options.extras_require"]
+    lines = [setup["options"]["install_requires"], *(extras[name] for name in extras)]
+    wanted = [line.strip() for part in lines for line in part.splitlines() if line.strip()]
+    return {re.split(r"[<>=~!]", line)[0] for line in wanted}
+
+
+def test_every_dependency_is_named_with_a_reason() -> None:
+    section = PAGE.partition("\n## Dependencies\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"[\w-]+(?:\[\w+\])?", section))
+    missing = _dependencies() - named
+    assert not missing
+
+
+def test_what_it_points_at_is_there() -> None:
+    table = PAGE.partition("\n## Where do I find …\n")[2].partition("\n\nA new channel")[0]
+    files = re.findall(r"`([\w/]+\.(?:py|toml))(?:: (\w+)(?:\.(\w+))?)?`", table)
+    assert len(files) > 30
+    for name, *symbols in files:
+        text = (ROOT / "broadcastd" / name.removeprefix("broadcastd/")).read_text(encoding="utf-8")
+        for symbol in filter(None, symbols):
+            assert re.search(rf"(def|class) {symbol}\b", text), f"{symbol} in {name}"
+
+
+def _default(path: str) -> Any:
+    """What a settings key is when nobody sets it; fails for a key that there is not."""
+    first, *rest = path.split(".")
+    model: type[BaseModel] = Settings
+    if first == "accounts":
+        model, (_name, first, *rest) = AccountSettings, rest
+    for name in rest:
+        kind = model.model_fields[first].annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        model, first = kind, name
+    return model.model_fields[first].default
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_settings_of_the_readme_and_their_defaults(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`(?:server|pool|ledger|accounts)\.[^|]*)\|([^|]*)\|", text, re.MULTILINE)
+    assert len(rows) > 10
+    for keys, shown in rows:
+        values = re.findall(r"`([^`]+)`", shown)
+        for number, key in enumerate(re.findall(r"`([^`]+)`", keys)):
+            if key.startswith(".") or key.endswith("_file"):
+                continue
+            default = _default(key)
+            if values:
+                said = values[number].strip("[]").replace('"', "")
+                known = ", ".join(default) if isinstance(default, tuple) else str(default)
+                assert said == known, key

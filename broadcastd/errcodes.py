@@ -1,6 +1,6 @@
 """What each errcode of the WeChat API means for us: the one place where codes live.
 
-Source: the WeChat API reference, section 8 (messages after WxJava's WxOpenErrorMsgEnum and wechatpy's
+Source: docs/wechat-api.md, section 8 (messages after WxJava's WxOpenErrorMsgEnum and wechatpy's
 constants). The action is ours. Classify by errcode only: errmsg carries a variable suffix (` rid: …`).
 """
 

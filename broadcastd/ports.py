@@ -47,10 +47,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def add_slices(self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool) -> None:
+    async def add_slices(
+        self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool, may_be_empty: bool = False
+    ) -> None:
         """Freeze ascending ids, all above those frozen before, as open slices; `planned`: the last call.
 
-        A job that is planned and froze nobody is held. Raises AlreadyFrozenError.
+        A job that is planned and froze nobody is held; with `may_be_empty`, done. Raises AlreadyFrozenError.
         """
         ...
 
@@ -170,6 +172,8 @@ class Channel(Protocol):
     """A way to reach a recipient."""
 
     name: str
+    takes_data: bool
+    """Whether a frame's `template` and `data` mean anything to it."""
 
     def render(self, request: Request, now: datetime) -> str:
         """The message as the ledger keeps it.

@@ -22,7 +22,7 @@ class Backoff:
         return whole_s * (1 - self.jitter * random.random())  # noqa: S311
 
 
-# errcode -1: 1, 2, 4, 8, 16 s, as WxJava does (wechat-api reference, section 8).
+# errcode -1: 1, 2, 4, 8, 16 s, as WxJava does (docs/wechat-api.md, section 8).
 SYSTEM_BUSY = Backoff(first_s=1, longest_s=16)
 SYSTEM_BUSY_TRIES = 5
 # An errcode that the table does not know: two more tries (same section).

@@ -237,7 +237,7 @@ def _say_what_next(folder: Path, port: int, sandbox: dict[str, Any], job: str) -
 It goes on running. Try:
 
   echo '{{"content":"hello from netcat","phone":"110"}}' | nc -N 127.0.0.1 {port}
-  echo '{{"op":"tail","job":"{job}"}}' | nc 127.0.0.1 {port}
+  echo '{{"op":"tail","job":"{job}"}}' | nc -N 127.0.0.1 {port}
   {here} send {settings} "another post" --key order-18
   {here} jobs {settings}
   {here} job {settings} {job}

@@ -1,4 +1,4 @@
-"""Customer-service messages: `POST /cgi-bin/message/custom/send` (WeChat API reference, section 1).
+"""Customer-service messages: `POST /cgi-bin/message/custom/send` (docs/wechat-api.md, section 1).
 
 No message id and no idempotency key: what was asked and not answered may have arrived.
 """
@@ -22,6 +22,7 @@ class CustomChannel:
     """Implements `Channel`."""
 
     name = "custom"
+    takes_data = False
 
     def __init__(self, api: WechatApi, settings: AccountSettings) -> None:
         self._endpoint = api.endpoint(PATH)

@@ -1,4 +1,4 @@
-"""Template messages: `POST /cgi-bin/message/template/send` (WeChat API reference, section 2).
+"""Template messages: `POST /cgi-bin/message/template/send` (docs/wechat-api.md, section 2).
 
 `client_msg_id` lets WeChat itself drop a repeat within 10 minutes.
 """
@@ -22,6 +22,7 @@ class TemplateChannel:
     """Implements `Channel`."""
 
     name = "template"
+    takes_data = True
 
     def __init__(self, api: WechatApi, settings: AccountSettings) -> None:
         self._endpoint = api.endpoint(PATH)

@@ -9,6 +9,7 @@ import click
 
 from broadcastd.cli.target import config_option, print_json
 from broadcastd.errors import SettingsError
+from broadcastd.settings import AccountSettings
 
 
 @click.group()
@@ -50,8 +51,26 @@ def check(config: Path | None, as_json: bool) -> None:
     settings = settings_file.load(path)
     if as_json:
         print_json({"ok": True, "path": str(path) if path else None, "accounts": list(settings.accounts)})
+        return
+    left = [
+        f"accounts.{name}.{what}" for name, account in settings.accounts.items() for what in _left(account)
+    ]
+    if left:
+        click.echo(
+            f"{path or 'the environment'}: valid, but still as `config init` wrote it: {', '.join(left)}"
+        )
     else:
         click.echo(f"{path or 'the environment'}: fine; accounts: {', '.join(settings.accounts)}")
+
+
+def _left(account: AccountSettings) -> list[str]:
+    """What nobody has filled in yet."""
+    left = []
+    if "@db.example.com" in account.audience.url.get_secret_value():
+        left.append("audience.url")
+    if account.template.template_id.startswith("REPLACE-"):
+        left.append("template.template_id")
+    return left
 
 
 @config.command()

@@ -32,11 +32,13 @@ def follow(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
                     more=_more(last),
                 )
     else:
+        shown = ""
         for last in lines:
             books = last["books"]
-            out.print(
-                f"{last['state']} {books['ended']:,} of {books['recipients']:,} {_more(last)}", markup=False
-            )
+            line = f"{last['state']} {books['ended']:,} of {books['recipients']:,} {_more(last)}"
+            if line != shown:
+                out.print(line, markup=False)
+                shown = line
     if last:
         out.print(f"{last['state']}: {books_line(last['books'])}", markup=False)
     return last

@@ -4,7 +4,7 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -59,16 +59,20 @@ def job_table(job: dict[str, Any]) -> Table:
     return table
 
 
-def jobs_table(jobs: list[dict[str, Any]]) -> Table:
-    """Several jobs, a row each."""
+def jobs_table(jobs: list[dict[str, Any]]) -> Group:
+    """Several jobs, a row each; below them why some stand."""
     table = Table(box=None, pad_edge=False)
     for column in ("job", "state", "accepted", "key", "ref", "sent", "of", "content"):
         table.add_column(
             column, justify="right" if column in ("sent", "of") else "left", no_wrap=column != "content"
         )
+    troubles: list[tuple[str, str, str]] = []
     for job in jobs:
         books = job["books"]
         key, ref, content = (plain(job[name] or "") for name in ("key", "ref", "content"))
         sent, of = f"{books['sent']:,}", f"{books['recipients']:,}"
         table.add_row(job["job"], job["state"], local(job["accepted_at"]), key, ref, sent, of, content)
-    return table
+        trouble = job["reason"] or job["waits_for"]
+        if trouble:
+            troubles.append((job["job"], "held" if job["reason"] else "waits for", trouble))
+    return Group(table, *(plain(f"{job} {what}: {why}") for job, what, why in troubles))

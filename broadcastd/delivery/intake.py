@@ -94,6 +94,12 @@ class Intake:
             return Refusal(ErrorCode.BAD_FRAME, f"channels: unknown {unknown[0]!r}; accepted: {known}")
         if request.to is not None and len(request.to) > MOST_TEST_OPENIDS:
             return Refusal(ErrorCode.BAD_FRAME, f"to: at most {MOST_TEST_OPENIDS} openids")
+        if (request.template or request.extra) and not any(
+            account.channels[name].takes_data for name in names
+        ):
+            return Refusal(
+                ErrorCode.BAD_FRAME, f"template and data: no channel of {', '.join(names)} takes them"
+            )
         now = self._clock.now()
         try:
             messages = {name: account.channels[name].render(request, now) for name in names}

@@ -76,7 +76,7 @@ class OpenJobs:
         log.error("job_held", job=entry.job.id, account=entry.account.name, reason=reason)
 
     async def resume(self, job: Job) -> bool:
-        """Let a held job go on. False when it is not held."""
+        """Let a held job go on. False when it is not held, or not one of the settings' accounts."""
         entry = self._jobs.get(job.no)
         if entry is None or not await self._ledger.resume(job.no):
             return False
@@ -93,9 +93,18 @@ class OpenJobs:
         done = await self._ledger.finish(entry.no, self._clock.now())
         if done is None:
             return False
+        self._leave(entry, done)
+        return True
+
+    async def ended(self, entry: OpenJob) -> None:
+        """The ledger has written `done` by itself: there was nobody to ask."""
+        done = await self._ledger.job(entry.job.id)
+        assert done is not None
+        self._leave(entry, done)
+
+    def _leave(self, entry: OpenJob, done: Job) -> None:
         self._jobs.pop(entry.no, None)
         log.info("job_done", job=done.id, account=done.account, key=done.key, ref=done.ref, **_books(done))
-        return True
 
     def _tell(self, entry: OpenJob) -> None:
         for listener in self._listeners:

@@ -89,7 +89,7 @@ class Planner:
     async def _planned(self, job: OpenJob, frozen: int) -> None:
         job.waits_for = ""
         log.info("job_planned", job=job.job.id, account=job.account.name, recipients=frozen)
-        if not frozen:
+        if not frozen and self._jobs.get(job.no) is not None:
             await self._jobs.hold(job, NOBODY)
         # A job may have been sent whole before its planning came to an end.
         await self._jobs.finish(job)
@@ -115,10 +115,17 @@ class Planner:
     async def _page(self, job: OpenJob) -> int:
         """Freeze one 500 of the audience, as the old program did."""
         assert job.job.flag is not None
-        ids = await job.audience.page(job.job.accepted_at, job.job.flag, FLAG_PAGE)
+        now = job.job.accepted_at
+        ids = await job.audience.page(now, job.job.flag, FLAG_PAGE)
         _check(None, ids)
         slices = cut_evenly(ids, self._settings.tasks, self._settings.slice_size)
-        return await self._freeze(job, slices, planned=True)
+        # A caller that loops over flags asks beyond the end: nothing to do, and nothing wrong.
+        beyond_end = not ids and await job.audience.count(now) > 0
+        await self._ledger.add_slices(job.no, slices, planned=True, may_be_empty=beyond_end)
+        self._wake_dispatcher.set()
+        if beyond_end:
+            await self._jobs.ended(job)
+        return len(ids)
 
     async def _freeze(self, job: OpenJob, slices: Sequence[Sequence[int]], *, planned: bool) -> int:
         await self._ledger.add_slices(job.no, slices, planned=planned)

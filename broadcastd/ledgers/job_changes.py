@@ -69,13 +69,39 @@ def _insert(connection: sa.Connection, job: NewJob) -> Job:
 
 
 def add_slices(
-    connection: sa.Connection, job_no: int, cut: Sequence[Sequence[int]], now: datetime, *, planned: bool
+    connection: sa.Connection,
+    job_no: int,
+    cut: Sequence[Sequence[int]],
+    now: datetime,
+    *,
+    planned: bool,
+    may_be_empty: bool,
 ) -> None:
     """See `Ledger.add_slices`."""
     frozen = sa.select(jobs.c.planned, jobs.c.planned_through, jobs.c.recipients).where(jobs.c.no == job_no)
     already, through, recipients = connection.execute(frozen).one()
     if already or (cut and through is not None and cut[0][0] <= through):
         raise AlreadyFrozenError
+    changes: dict[str, Any] = {
+        "recipients": jobs.c.recipients + sum(len(ids) for ids in cut),
+        "planned": planned,
+        "started_at": sa.func.coalesce(jobs.c.started_at, to_ms(now)),
+        # A job that is held stays so; one that waits to start runs now.
+        "state": sa.case(
+            (jobs.c.state == JobState.ACCEPTED.value, JobState.RUNNING.value), else_=jobs.c.state
+        ),
+    }
+    if cut:
+        _insert_slices(connection, job_no, cut)
+        changes["planned_through"] = cut[-1][-1]
+    elif planned and not recipients and may_be_empty:
+        changes.update(state=JobState.DONE.value, finished_at=to_ms(now))
+    elif planned and not recipients:
+        changes.update(state=JobState.HELD.value, reason=NOBODY)
+    connection.execute(sa.update(jobs).where(jobs.c.no == job_no).values(changes))
+
+
+def _insert_slices(connection: sa.Connection, job_no: int, cut: Sequence[Sequence[int]]) -> None:
     top = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == job_no)
     first_no = connection.execute(top).scalar_one() + 1
     rows = [
@@ -91,22 +117,7 @@ def add_slices(
         }
         for no, ids in enumerate(cut, first_no)
     ]
-    if rows:
-        connection.execute(sa.insert(slices), rows)
-    changes = {
-        "recipients": jobs.c.recipients + sum(len(ids) for ids in cut),
-        "planned": planned,
-        "started_at": sa.func.coalesce(jobs.c.started_at, to_ms(now)),
-        # A job that is held stays so; one that waits to start runs now.
-        "state": sa.case(
-            (jobs.c.state == JobState.ACCEPTED.value, JobState.RUNNING.value), else_=jobs.c.state
-        ),
-    }
-    if rows:
-        changes["planned_through"] = cut[-1][-1]
-    elif planned and not recipients:
-        changes.update(state=JobState.HELD.value, reason=NOBODY)
-    connection.execute(sa.update(jobs).where(jobs.c.no == job_no).values(changes))
+    connection.execute(sa.insert(slices), rows)
 
 
 def move(connection: sa.Connection, job_no: int, target: JobState, reason: str = "") -> bool:

@@ -82,11 +82,15 @@ class SqliteLedger:
         """See `Ledger`."""
         return await self._writer.run(lambda connection: job_changes.accept(connection, job, dedupe_window))
 
-    async def add_slices(self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool) -> None:
+    async def add_slices(
+        self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool, may_be_empty: bool = False
+    ) -> None:
         """See `Ledger`."""
         now = self._clock.now()
         await self._writer.run(
-            lambda connection: job_changes.add_slices(connection, job_no, slices, now, planned=planned)
+            lambda connection: job_changes.add_slices(
+                connection, job_no, slices, now, planned=planned, may_be_empty=may_be_empty
+            )
         )
 
     async def hold(self, job_no: int, reason: str) -> bool:

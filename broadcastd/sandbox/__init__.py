@@ -1,7 +1,7 @@
 """A local imitation of the WeChat API, for the demo, tests, rehearsals and load tests.
 
 It imports nothing of the rest of broadcastd. In a test: `async with running_sandbox(Options(inside=10)) as
-sandbox:`; as a process: `broadcastd sandbox`. "The reference" in its comments is `shared/wechat-api.md`.
+sandbox:`; as a process: `broadcastd sandbox`. "The reference" in its comments is `docs/wechat-api.md`.
 """
 
 from broadcastd.sandbox.listener import PortTaken, SandboxError

@@ -16,7 +16,15 @@ from broadcastd.ports import Ledger
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.states import JOB_TERMINAL
 from broadcastd.wire.frames import BroadcastFrame, Frame, Name, check
-from broadcastd.wire.views import Reply, accepted_view, dry_run_view, job_line, job_view, refusal_view
+from broadcastd.wire.views import (
+    Reply,
+    accepted_view,
+    dry_run_view,
+    job_line,
+    job_view,
+    refusal_view,
+    waits_for,
+)
 
 Replies = Reply | Refusal | AsyncIterator[Reply | Refusal]
 
@@ -106,7 +114,9 @@ async def resume(use: UseCases, fields: dict[str, Any]) -> Replies:
     if isinstance(found, Refusal):
         return found
     if not await use.jobs.resume(found):
-        return Refusal(ErrorCode.NOT_HELD, f"job {found.id} is not held: it is {found.state.value}", found.id)
+        waiting = waits_for(found, use.jobs.get(found.no))
+        why = f"it is {found.state.value}" + (f", and waits for {waiting}" if waiting else "")
+        return Refusal(ErrorCode.NOT_HELD, f"job {found.id} is not resumed: {why}", found.id)
     return {"ok": True, **job_view(await use.ledger.job(found.id) or found, use.jobs.get(found.no))}
 
 

@@ -9,7 +9,7 @@ from broadcastd.model import Books, Job
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted
 from broadcastd.refusals import Refusal
-from broadcastd.states import JOB_TERMINAL, JobState
+from broadcastd.states import JOB_TERMINAL
 
 CONTENT_IN_LIST = 60
 """Characters of the content that a list of jobs shows."""
@@ -108,10 +108,12 @@ def refusal_view(refusal: Refusal) -> Reply:
 
 def waits_for(job: Job, entry: OpenJob | None) -> str:
     """What an open job waits for just now, in plain words; empty when it goes on."""
-    if job.state in JOB_TERMINAL or job.state is JobState.HELD:
+    if job.state in JOB_TERMINAL:
         return ""
     if entry is None:
         return "its account, or one of its channels, to be in the settings again"
+    if entry.held:
+        return ""
     return entry.waits_for or entry.account.gate.reason
 
 

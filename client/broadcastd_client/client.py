@@ -40,7 +40,7 @@ class Calls(Generic[R]):
         """Have `content` sent to every follower. Returns the daemon's reply: the job is on its disk.
 
         `key` is the paid order: under one key there is never a second job. `more`: ref, flag, account, to,
-        dry_run, channels, template, data, not_before, not_after. With `to` (a test send) or `dry_run` there
+        dry_run, channels, template, data. With `to` (a test send) or `dry_run` there
         is no key, spool or alarm, and a test send that was written is not repeated. After success, the rest
         of `timeout_s` goes to the spool. Raises BroadcastError; TypeError and ValueError before any I/O.
         """

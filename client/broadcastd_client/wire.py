@@ -4,14 +4,13 @@ import json
 import uuid
 from typing import Any, Optional
 
-MAX_REPLY_BYTES = 1 << 20  # far above the daemon's longest, `jobs`
+MAX_REPLY_BYTES = 1 << 23  # far above the daemon's longest, a thousand `jobs`
 READING_OPS = ("ping", "info", "job", "jobs")
 Text = Optional[str]
 Frame = dict[str, Any]
 TYPES: Frame = {
     "content": str, "phone": str, "key": str, "ref": (str, int), "flag": (int, str), "account": str,
     "to": (list, tuple), "dry_run": bool, "channels": (list, tuple), "template": str, "data": dict,
-    "not_before": (str, int, float), "not_after": (str, int, float),
 }  # fmt: skip
 
 

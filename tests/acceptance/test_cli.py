@@ -110,6 +110,9 @@ def test_config_init_check_and_show(tmp_path: Path) -> None:
     assert tomllib.loads(path.read_text())["pool"]["tasks"] == 60
     assert "exists already" in broadcastd("config", "init", cwd=tmp_path, code=4).stderr
     broadcastd("config", "init", "--force", cwd=tmp_path)
+    left = broadcastd("config", "check", cwd=tmp_path).stdout
+    assert "accounts.default.audience.url, accounts.default.template.template_id" in left
+    path.write_text(path.read_text().replace("db.example.com", "db.site").replace("REPLACE-WITH-YOUR-", ""))
     assert "fine; accounts: default" in broadcastd("config", "check", cwd=tmp_path).stdout
     shown = broadcastd("config", "show", cwd=tmp_path, BROADCASTD_POOL__TASKS="7").stdout
     assert "pool.tasks = 7" in shown

@@ -130,15 +130,20 @@ class Player:
         return NAME.sub(lambda found: self.bound.get(found[1], found[0]), text)
 
 
+def _answer(path: str, body: dict[str, object]) -> bytes:
+    who = str(body["touser"])
+    if who == "oQUOTA":
+        return b'{"errcode":45009,"errmsg":"reach max api daily quota limit rid: 1-2-3"}'
+    return OUTSIDE_WINDOW if "custom" in path and who[-1] in "05" else OK
+
+
 def test_every_dialogue_goes_as_it_is_written(tmp_path: Path) -> None:
     daemons: dict[str, DaemonProcess] = {}
     player = Player()
     played = 0
     with ExitStack() as stack:
         endpoint = stack.enter_context(counting_endpoint())
-        endpoint.answer = lambda path, body: (
-            OUTSIDE_WINDOW if "custom" in path and str(body["touser"])[-1] in "05" else OK
-        )
+        endpoint.answer = _answer
         site = sqlite_site(tmp_path / "site.db", FOLLOWERS)
         for dialogue in _dialogues():
             if dialogue.settings not in daemons:

@@ -805,6 +805,15 @@ async def test_a_job_that_froze_nobody_is_held_in_the_same_commit_and_never_done
     assert await bench.ledger.finish(no, bench.clock.now()) is None
 
 
+async def test_a_page_beyond_the_end_is_done_at_once(bench):
+    no = (await bench.accept()).job.no
+    await bench.ledger.add_slices(no, [], planned=True, may_be_empty=True)
+    job = await bench.look(no)
+    assert job.state is JobState.DONE
+    assert job.finished_at is not None
+    assert job.books.recipients == 0
+
+
 async def test_finish_only_when_the_books_balance(bench):
     no = (await bench.accept()).job.no
     now = bench.clock.now()

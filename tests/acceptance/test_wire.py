@@ -263,12 +263,10 @@ def test_text_arrives_as_it_was_written(daemon: DaemonProcess, endpoint: Countin
 
 
 @pytest.mark.timeout(1800)
-def test_garbage_of_every_kind_does_not_disturb_a_job(
-    tmp_path: Path, endpoint: CountingEndpoint, long_run: bool
-) -> None:
+def test_garbage_of_every_kind_does_not_disturb_a_job(tmp_path: Path, long_run: bool) -> None:
     chance = random.Random(17)
-    endpoint.received.clear()
-    with daemon_process(tmp_path, endpoint.url, sqlite_site(tmp_path / "site.db", 10_000)) as daemon:
+    site = sqlite_site(tmp_path / "site.db", 10_000)
+    with counting_endpoint() as endpoint, daemon_process(tmp_path, endpoint.url, site) as daemon:
         job = daemon.call({"content": "undisturbed", "key": "g"})["job"]
         for _ in range(20_000 if long_run else 300):
             _throw(daemon.port, chance)

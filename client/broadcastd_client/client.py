@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ log = logging.getLogger("broadcastd_client")
 
 
 @dataclass(frozen=True)
-class Calls(Generic[R]):
+class Calls(ABC, Generic[R]):
     """Settings and calls. No connection is kept: threads may share an instance, and it survives a fork."""
 
     host: str = "127.0.0.1"
@@ -65,8 +66,9 @@ class Calls(Generic[R]):
         Returns counts: `sent`, `refused` (set aside), `left`, `old` (still waiting). Raises OSError."""
         return self._run(self._flush, old)
 
+    @abstractmethod
     def _run(self, work: Callable[..., Frame], *arguments: Any) -> R:
-        raise NotImplementedError
+        """Do `work`, here or elsewhere."""
 
     def _broadcast(self, frame: Frame, line: bytes) -> Frame:
         deadline_s = monotonic() + self.timeout_s

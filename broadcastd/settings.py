@@ -1,6 +1,7 @@
 """The settings: frozen, typed, checked at start. `settings_file` reads them."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -94,6 +95,10 @@ class AudienceSettings(Section):
     def _supported(cls, url: SecretStr) -> SecretStr:
         if not url.get_secret_value().startswith(("mysql://", "sqlite:///")):
             raise ValueError("accepted: mysql://user:password@host:3306/database or sqlite:///FILE")
+        try:
+            urlsplit(url.get_secret_value()).port  # noqa: B018 - reading it checks it
+        except ValueError:
+            raise ValueError("the port is no number from 0 to 65535") from None
         return url
 
     @field_validator("query")

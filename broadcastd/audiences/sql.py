@@ -101,8 +101,13 @@ async def _ids_of(blocks: AsyncIterator[Sequence[Any]]) -> AsyncIterator[Sequenc
 
 def _number(value: Any) -> int:
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError) as error:
         raise AudienceUnavailableError(
             f"the audience query yields an id that is no whole number: {value!r}"
         ) from error
+    if number != (value if not isinstance(value, str) else number) or not -(2**63) <= number < 2**63:
+        raise AudienceUnavailableError(
+            f"the audience query yields an id that is no whole number of 64 bits: {value}"
+        )
+    return number

@@ -41,5 +41,7 @@ class TableTokenSource:
             raise TokenUnavailableError("the site's table holds no access token")
         token = str(row[0])
         if token == self._stale:
+            # Once: after the sender's pause it is tried again, for WeChat may have been wrong about it.
+            self._stale = None
             raise TokenUnavailableError("the site's table still holds the token that WeChat calls stale")
         return token

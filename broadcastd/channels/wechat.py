@@ -105,6 +105,9 @@ def _read(raw: bytes) -> Answer:
         return Answer(unanswered="an answer far too long for WeChat")
     try:
         reply = orjson.loads(raw)
-        return Answer(errcode=int(reply["errcode"]), errmsg=str(reply.get("errmsg", "")))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        errcode = int(reply["errcode"])
+        if abs(errcode) < 2**31:
+            return Answer(errcode=errcode, errmsg=str(reply.get("errmsg", "")))
+        return Answer(unanswered="an errcode that is none of WeChat's")
+    except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
         return Answer(unanswered="an answer that is no WeChat answer" if raw else "an empty answer")

@@ -20,10 +20,17 @@ from broadcastd.cli.target import find_target, print_json, target_options
 )
 @click.option("--dry-run", is_flag=True, help="Count and render; send nothing.")
 @target_options
-def send(config: Path | None, host: str | None, port: int | None, as_json: bool, **fields: Any) -> None:
+def send(
+    config: Path | None, host: str | None, port: int | None, as_json: bool, content: str, **fields: Any
+) -> None:
     """Broadcast CONTENT to every follower."""
     from broadcastd.cli.show import console, plain
 
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise click.UsageError("CONTENT is not UTF-8: has the terminal another encoding?") from error
+    fields["content"] = content
     frame = {name: value for name, value in fields.items() if value not in (None, (), False)}
     if "to" in frame:
         frame["to"] = list(frame["to"])

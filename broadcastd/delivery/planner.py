@@ -85,6 +85,10 @@ class Planner:
                 job.waits_for = f"it cannot be planned: {error}"
                 log.warning("job_not_planned", job=job.job.id, error=str(error))
                 await self._clock.sleep(retry.DATABASE.delay_s(tries))
+            # A bug, or an audience that nobody thought of, holds its job and leaves the others alone.
+            except Exception:
+                log.exception("planning_failed", job=job.job.id)
+                await self._jobs.hold(job, "an internal error: see planning_failed in the log")
 
     async def _planned(self, job: OpenJob, frozen: int) -> None:
         job.waits_for = ""

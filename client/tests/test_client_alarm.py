@@ -164,7 +164,6 @@ def test_an_alarm_does_not_hold_up_the_call_and_hears_the_final_facts(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_alarm_that_fails_masks_nothing_and_the_others_sound():
     sounded = threading.Event()
 

@@ -131,8 +131,11 @@ class Calls(ABC, Generic[R]):
                 again = isinstance(error, Unreachable) or (error.retry and harmless)
                 if not again or monotonic() + pause_s >= end_s:
                     raise
+                last = error
             sleep(pause_s)
             pause_s *= 2
+            if monotonic() >= end_s:
+                raise last  # a slow machine overslept: what went wrong, not that the time is up
 
     def _attempt(self, frame: Frame, deadline_s: float) -> Frame:
         answer, failure, verb = b"", Unreachable, "cannot be reached"  # type: bytes, type[BroadcastError], str

@@ -72,7 +72,7 @@ def mail_alarm(port, folder, **settings):
 
 def fail(**settings):
     with pytest.raises(Unreachable) as caught:
-        Client(port=free_port(), timeout_s=0.1, **settings).broadcast(TEXT, key="order-17")
+        Client(port=free_port(), timeout_s=1.0, **settings).broadcast(TEXT, key="order-17")
     return caught.value
 
 

@@ -154,7 +154,7 @@ TRUTH = [
 @pytest.mark.parametrize(("plays", "kind", "maybe"), TRUTH)
 def test_a_failure_says_whether_the_job_may_have_been_accepted(plays, kind, maybe):
     with scripted(*plays) as server:
-        error = failure_of(Client(port=server.port, timeout_s=0.4), TEXT, key="order-17")
+        error = failure_of(Client(port=server.port, timeout_s=2.0), TEXT, key="order-17")
     assert type(error) is kind
     assert (error.maybe_accepted, error.spooled, error.key) == (maybe, False, "order-17")
     again = pickle.loads(pickle.dumps(error))

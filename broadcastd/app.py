@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,8 +31,10 @@ from broadcastd.delivery.slice_run import SharedParts
 from broadcastd.delivery.status import Status
 from broadcastd.delivery.task import Task
 from broadcastd.errors import BroadcastdError
+from broadcastd.ledgers.identity import Place, default_folder, this_machine
+from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sqlite import SqliteLedger
-from broadcastd.settings import AccountSettings, Settings
+from broadcastd.settings import IDENTITY_OFF, AccountSettings, LedgerSettings, Settings
 from broadcastd.wire.listener import Listener
 from broadcastd.wire.ops import UseCases
 
@@ -90,7 +93,7 @@ class Daemon:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         settings, clock = self._settings, self._clock
         path = Path(settings.ledger.url.removeprefix("sqlite:///"))
-        ledger = await stack.enter_async_context(SqliteLedger(path, clock))
+        ledger = await stack.enter_async_context(SqliteLedger(path, clock, _guard(settings.ledger, path)))
         opening = ledger.opening
         log.info(
             "ledger_opened", path=str(path), slices_taken_back=opening.reopened, in_doubt=opening.in_doubt
@@ -155,6 +158,15 @@ class Daemon:
                 await self._recorder.flush()
         except TimeoutError:
             log.warning("flush_cut_short", error=self._recorder.trouble)
+
+
+def _guard(settings: LedgerSettings, path: Path) -> Guard:
+    off = settings.identity_dir == IDENTITY_OFF
+    return Guard(
+        place=None if off else Place(this_machine(), str(path.resolve())),
+        folder=Path(settings.identity_dir) if settings.identity_dir else default_folder(),
+        longest_away=timedelta(seconds=settings.hold_after_down_s),
+    )
 
 
 async def serve(settings: Settings) -> None:

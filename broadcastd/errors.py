@@ -1,5 +1,7 @@
 """The daemon's exceptions. The docstring of each is its default text; fields carry the facts."""
 
+from datetime import datetime
+
 
 class BroadcastdError(Exception):
     """Something went wrong in broadcastd."""
@@ -35,6 +37,17 @@ class KeyConflictError(BroadcastdError):
 
 class AlreadyFrozenError(BroadcastdError):
     """These recipients are frozen already."""
+
+
+class JobEndedError(BroadcastdError):
+    """The job has been cancelled, is past its deadline, or has ended."""
+
+
+class DeadlinePassedError(BroadcastdError):
+    """The job's deadline has passed."""
+
+    def __init__(self, deadline: datetime) -> None:
+        super().__init__(f"not_after {deadline.isoformat()} has passed")
 
 
 class AudienceUnavailableError(BroadcastdError):

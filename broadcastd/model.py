@@ -43,6 +43,18 @@ class OnUnknown(StrEnum):
     LEAVE = "leave"  # leave them `unknown`: nobody is asked twice
 
 
+class HoldKind(StrEnum):
+    """What holds a job, and so what lets it go on."""
+
+    TROUBLE = "trouble"  # what its reason says; `resume`
+    DOWNTIME = "downtime"  # the daemon was away for too long; `resume`
+    COPY = "copy"  # the ledger is a copy, or was restored; `ledger adopt`
+
+
+RETRIABLE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED, Outcome.SKIPPED)
+"""The outcomes that a retry may ask again; who was sent to is never asked again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One broadcast as a frame asks for it, checked."""
@@ -59,10 +71,20 @@ class Request:
     extra: Mapping[str, str] = field(default_factory=dict)
     """The frame's `data`: further keywords of the template."""
     dry_run: bool = False
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    on_unknown: OnUnknown | None = None
+    """None: as the account's settings say."""
 
     def digest(self) -> str:
-        """What makes two frames the same broadcast: content, phone, to, channels, template and data."""
+        """What makes two frames the same broadcast: content, phone, to, channels, template and data.
+
+        Without a key the schedule counts too: the same text at eight and at noon is meant twice. Under a key
+        it does not: who reckons a deadline anew for each repeat still means the one job.
+        """
         same = [self.content, self.phone, self.to, self.channels, self.template, dict(self.extra)]
+        if self.key is None and self.not_before is not None:
+            same.append(self.not_before.isoformat())
         return hashlib.sha256(orjson.dumps(same, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     @property
@@ -82,6 +104,21 @@ class NewJob:
     messages: Mapping[str, str]
     """Channel name to its rendered message: everything but the recipient."""
     on_unknown: OnUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One pass over a job: the first one over its audience, each later one a retry."""
+
+    no: int = 1
+    only: tuple[Outcome, ...] | None = None
+    """The outcomes that a retry asks again; None for the first pass."""
+    accepted_at: datetime | None = None
+    finished_at: datetime | None = None
+    recipients: int = 0
+    """How many are frozen in it."""
+    ended: int = 0
+    """How many of them have an outcome of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +172,18 @@ class Job:
     first_sent_at: datetime | None = None
     last_sent_at: datetime | None = None
     planned_through: int | None = None
-    """The last frozen id."""
+    """The last frozen id of the present round."""
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    purged_at: datetime | None = None
+    """Since then only its key and totals are kept."""
+    round: Round = Round()
+    """The present one."""
+
+    @property
+    def time(self) -> datetime:
+        """The job's time (`:now`, `{now}`): when it was accepted, or when it is to begin."""
+        return max(self.accepted_at, self.not_before or self.accepted_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +215,7 @@ class Lease:
     """Those above the mark without an outcome."""
     deferrals: tuple[Deferral, ...] = ()
     """Those put off, the first due first."""
+    round_no: int = 1
 
 
 @dataclass(slots=True)
@@ -191,6 +240,7 @@ class OutcomeRow:
     errcode: int
     at: datetime
     was_deferred: bool = False
+    round_no: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,3 +281,16 @@ class Settled:
 
     done: bool
     due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One recipient of a job and how it stands. `outcome` None: has none yet."""
+
+    recipient_id: int
+    openid: str | None = None
+    outcome: Outcome | None = None
+    channel: str = ""
+    errcode: int = 0
+    at: datetime | None = None
+    round_no: int = 1

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from broadcastd.model import Batch, Job, Lease, NewJob, Request, Settled, Split
-from broadcastd.outcomes import Answer
+from broadcastd.model import Batch, HoldKind, Job, Lease, Listed, NewJob, Request, Round, Settled, Split
+from broadcastd.outcomes import Answer, Outcome
+from broadcastd.states import JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,10 @@ class Opening:
     """Slices that the former start had leased, taken back."""
     in_doubt: int
     """Recipients found in doubt, counted in their jobs' books already."""
+    copied: str = ""
+    """Why this is not the ledger that it was, in words: a copy, or restored from one. Open jobs are held."""
+    away: timedelta | None = None
+    """How long no daemon had worked on it; None for a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +57,52 @@ class Ledger(Protocol):
     ) -> None:
         """Freeze ascending ids, all above those frozen before, as open slices; `planned`: the last call.
 
-        A job that is planned and froze nobody is held; with `may_be_empty`, done. Raises AlreadyFrozenError.
+        A job that is planned and froze nobody is held; with `may_be_empty`, done. In a retry, who may have
+        got the message already is counted in doubt. Raises AlreadyFrozenError, and JobEndedError when it was
+        cancelled meanwhile.
         """
         ...
 
-    async def hold(self, job_no: int, reason: str) -> bool:
-        """Hold a job. False when it has ended or is held already."""
+    async def move(
+        self, job_no: int, target: JobState, reason: str = "", kind: HoldKind | None = None
+    ) -> bool:
+        """Move a job to held, paused, cancelling or expiring if an arrow leads there; whether it did."""
         ...
 
     async def resume(self, job_no: int) -> bool:
-        """Let a held job go on. False when it is not held."""
+        """Let a held or paused job go on; False when it is neither. One that froze nobody is planned anew."""
+        ...
+
+    async def retry(
+        self,
+        job_no: int,
+        round_no: int,
+        only: Collection[Outcome],
+        now: datetime,
+        not_after: datetime | None,
+    ) -> bool:
+        """Begin round `round_no` of a job that has ended, for those with one of the outcomes `only`.
+
+        It runs then and is to be planned, from `retried_ids`; `not_after` is its deadline from now on. False
+        when it has not ended, that is not its next round, nobody has such an outcome, or it is purged.
+        """
+        ...
+
+    async def retried_ids(self, job_no: int, after: int | None, limit: int) -> Sequence[int]:
+        """Whom the present round is to freeze: ascending ids above `after`. The same however often asked."""
+        ...
+
+    async def close_slices(self, job_no: int, limit: int, now: datetime) -> int:
+        """End up to `limit` open slices of a cancelling or expiring job; how many are not done yet.
+
+        Who may have been reached is `unknown` (counted in doubt, once), the others `skipped`; in a retry they
+        keep the former outcome.
+        """
         ...
 
     async def finish(self, job_no: int, now: datetime) -> Job | None:
-        """Write `done` if the job is running and its books balance; the job then, else None."""
+        """Write the last state if the books balance and no slice is left: `done` of a running job,
+        `cancelled` or `expired` of a closing one. The job then, else None."""
         ...
 
     async def open_slices(self, now: datetime) -> Mapping[int, int]:
@@ -116,6 +153,50 @@ class Ledger(Protocol):
 
     async def jobs(self, limit: int, *, only_open: bool = False) -> Sequence[Job]:
         """The newest jobs first (with `only_open`: those that have not ended, oldest first)."""
+        ...
+
+    async def rounds(self, job_no: int) -> Sequence[Round]:
+        """All rounds of a job, the first one first."""
+        ...
+
+    async def listed(self, job_no: int, after: int) -> tuple[Sequence[Listed], int | None]:
+        """The recipients of the next slice of the first round above number `after` (from 0), and its number.
+
+        Number None: there is none, and so nobody more.
+        """
+        ...
+
+    async def purge(self, now: datetime, keep: timedelta, limit: int) -> int:
+        """Forget some `limit` rows of jobs that ended over `keep` ago (keys and totals: a year); how many.
+
+        0 when there is nothing more to forget.
+        """
+        ...
+
+    async def report_key(self) -> str:
+        """The secret of the reports' HMAC, the same for the ledger's whole life."""
+        ...
+
+    async def alive(self, now: datetime) -> None:
+        """Note that a daemon works on this ledger: by this, later starts tell a downtime, and a copy."""
+        ...
+
+    async def adopt(self) -> int:
+        """Make a copied ledger one of its own, and let the jobs go on that were held for it; how many."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why the last commit failed, in plain words; empty when all is well."""
+        ...
+
+    @property
+    def copied(self) -> str:
+        """As `Opening.copied`, until it is adopted."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """How much room the ledger's disk has; None where that cannot be told."""
         ...
 
 

@@ -15,6 +15,8 @@ DEFAULT_QUERY = (
 )
 DEFAULT_TOKEN_QUERY = "SELECT accesstoken FROM tp_accesstoken ORDER BY id LIMIT 1"  # noqa: S105
 DEFAULT_TEXT = "{content} 點擊下方“信息查詢”查看更多求購信息。回復0取消接收信息,回復1重新接收信息"
+IDENTITY_OFF = "off"
+"""`ledger.identity_dir`: no file tells this ledger from its copies."""
 
 Text = Annotated[str, AfterValidator(check_text)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -68,6 +70,10 @@ class LedgerSettings(Section):
     url: str = "sqlite:///broadcastd.db"
     on_unknown: OnUnknown = OnUnknown.RESEND
     lease_s: float = Field(60, ge=5)
+    reserve_mb: int = Field(64, ge=0)
+    keep_days: float = Field(30, gt=0)
+    hold_after_down_s: float = Field(86400, ge=0)
+    identity_dir: str = ""
 
     @field_validator("url")
     @classmethod

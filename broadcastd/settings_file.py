@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings import SettingsError as BadEnvironmentError
 
 from broadcastd.errors import SettingsError
-from broadcastd.settings import ServerSettings, Settings
+from broadcastd.settings import IDENTITY_OFF, ServerSettings, Settings
 
 FILE_VARIABLE = "BROADCASTD_CONFIG"
 PREFIX = "BROADCASTD_"
@@ -144,6 +144,8 @@ def _sections(values: Any, parents: list[str]) -> list[dict[str, Any]]:
 def _absolute(settings: Settings, base: Path) -> Settings:
     """Restarting from another folder must not start an empty ledger."""
     ledger = settings.ledger.model_copy(update={"url": _absolute_url(settings.ledger.url, base)})
+    if ledger.identity_dir not in ("", IDENTITY_OFF):
+        ledger = ledger.model_copy(update={"identity_dir": str(base / ledger.identity_dir)})
     accounts = {}
     for name, account in settings.accounts.items():
         url = account.audience.url

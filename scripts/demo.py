@@ -33,6 +33,7 @@ port = {port}
 
 [ledger]
 url = "sqlite:///ledger.db"
+identity_dir = "identity"
 
 [accounts.default]
 api_base = "{api}"

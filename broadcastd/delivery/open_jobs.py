@@ -7,7 +7,7 @@ import structlog
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
-from broadcastd.model import Job
+from broadcastd.model import HoldKind, Job
 from broadcastd.ports import Ledger
 from broadcastd.states import JobState
 
@@ -72,7 +72,7 @@ class OpenJobs:
         if entry.held:
             return
         entry.held = True
-        await self._ledger.hold(entry.no, reason)
+        await self._ledger.move(entry.no, JobState.HELD, reason, HoldKind.TROUBLE)
         log.error("job_held", job=entry.job.id, account=entry.account.name, reason=reason)
 
     async def resume(self, job: Job) -> bool:

@@ -7,13 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
-from broadcastd.errors import AlreadyFrozenError, KeyConflictError
+from broadcastd.errors import AlreadyFrozenError, DeadlinePassedError, JobEndedError, KeyConflictError
 from broadcastd.frozen import pack_ids
+from broadcastd.ledgers import record_changes, retry_changes
 from broadcastd.ledgers.rows import fresh_job, job_row, load_job
-from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, slices, tallies
-from broadcastd.model import NOBODY, Job, NewJob
+from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, rounds, slices, tallies
+from broadcastd.model import NOBODY, HoldKind, Job, NewJob
 from broadcastd.ports import Accepted
-from broadcastd.states import JobState, SliceState, sources_of
+from broadcastd.states import JOB_CLOSING, JOB_GOING, JobState, SliceState, sources_of
 
 KEYS_KEPT = timedelta(days=365)
 """Payment providers repeat a call for a day; people retry an order's page much later."""
@@ -26,6 +27,7 @@ _FIND_KEY = sa.select(job_keys).where(_IS_KEY)
 _DROP_KEY = sa.delete(job_keys).where(_IS_KEY)
 _INSERT_KEY = sa.insert(job_keys)
 _INSERT_JOB = sa.insert(jobs)
+_INSERT_ROUND = sa.insert(rounds)
 
 
 def accept(connection: sa.Connection, job: NewJob, dedupe_window: timedelta) -> Accepted:
@@ -63,8 +65,13 @@ def _repeat(connection: sa.Connection, found: "sa.Row[Any]", digest: str) -> Acc
 
 
 def _insert(connection: sa.Connection, job: NewJob) -> Job:
+    deadline = job.request.not_after
+    # Looked at here, not at the door: a known key is answered with its job, however late it comes again.
+    if deadline is not None and deadline <= job.accepted_at:
+        raise DeadlinePassedError(deadline)
     inserted = connection.execute(_INSERT_JOB, job_row(job)).inserted_primary_key
     assert inserted is not None
+    connection.execute(_INSERT_ROUND, {"job_no": inserted[0], "no": 1, "accepted_at": to_ms(job.accepted_at)})
     return fresh_job(inserted[0], job)
 
 
@@ -78,12 +85,15 @@ def add_slices(
     may_be_empty: bool,
 ) -> None:
     """See `Ledger.add_slices`."""
-    frozen = sa.select(jobs.c.planned, jobs.c.planned_through, jobs.c.recipients).where(jobs.c.no == job_no)
-    already, through, recipients = connection.execute(frozen).one()
-    if already or (cut and through is not None and cut[0][0] <= through):
+    query = sa.select(
+        jobs.c.planned, jobs.c.planned_through, jobs.c.recipients, jobs.c.round, jobs.c.state
+    ).where(jobs.c.no == job_no)
+    job = connection.execute(query).one()
+    if job.planned or (cut and job.planned_through is not None and cut[0][0] <= job.planned_through):
         raise AlreadyFrozenError
+    if JobState(job.state) not in sources_of(JobState.CANCELLING):
+        raise JobEndedError
     changes: dict[str, Any] = {
-        "recipients": jobs.c.recipients + sum(len(ids) for ids in cut),
         "planned": planned,
         "started_at": sa.func.coalesce(jobs.c.started_at, to_ms(now)),
         # A job that is held stays so; one that waits to start runs now.
@@ -92,16 +102,30 @@ def add_slices(
         ),
     }
     if cut:
-        _insert_slices(connection, job_no, cut)
+        _freeze(connection, job_no, job.round, cut)
         changes["planned_through"] = cut[-1][-1]
-    elif planned and not recipients and may_be_empty:
+        if job.round == 1:
+            changes["recipients"] = jobs.c.recipients + sum(len(ids) for ids in cut)
+    elif planned and not job.recipients and may_be_empty:
         changes.update(state=JobState.DONE.value, finished_at=to_ms(now))
-    elif planned and not recipients:
-        changes.update(state=JobState.HELD.value, reason=NOBODY)
+    elif planned and not job.recipients and JobState(job.state) in JOB_GOING:
+        changes.update(state=JobState.HELD.value, reason=NOBODY, hold_kind=HoldKind.TROUBLE.value)
     connection.execute(sa.update(jobs).where(jobs.c.no == job_no).values(changes))
 
 
-def _insert_slices(connection: sa.Connection, job_no: int, cut: Sequence[Sequence[int]]) -> None:
+def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]) -> None:
+    _insert_slices(connection, job_no, round_no, cut)
+    frozen = sum(len(ids) for ids in cut)
+    this = sa.and_(rounds.c.job_no == job_no, rounds.c.no == round_no)
+    connection.execute(sa.update(rounds).where(this).values(recipients=rounds.c.recipients + frozen))
+    if round_no > 1:
+        doubtful = sum(retry_changes.possibly_received(connection, job_no, ids) for ids in cut)
+        record_changes.count_doubts(connection, {job_no: doubtful})
+
+
+def _insert_slices(
+    connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]
+) -> None:
     top = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == job_no)
     first_no = connection.execute(top).scalar_one() + 1
     rows = [
@@ -114,25 +138,32 @@ def _insert_slices(connection: sa.Connection, job_no: int, cut: Sequence[Sequenc
             "ids": pack_ids(ids),
             "state": SliceState.OPEN.value,
             "due_at": 0,
+            "round": round_no,
         }
         for no, ids in enumerate(cut, first_no)
     ]
     connection.execute(sa.insert(slices), rows)
 
 
-def move(connection: sa.Connection, job_no: int, target: JobState, reason: str = "") -> bool:
-    """Move a job to `target` if an arrow leads there; whether it did."""
+def move(connection: sa.Connection, job_no: int, target: JobState, reason: str = "", kind: str = "") -> bool:
+    """See `Ledger.move`."""
     allowed = [state.value for state in sources_of(target)]
     change = sa.update(jobs).where(jobs.c.no == job_no, jobs.c.state.in_(allowed))
-    return connection.execute(change.values(state=target.value, reason=reason)).rowcount == 1
+    return connection.execute(change.values(state=target.value, reason=reason, hold_kind=kind)).rowcount == 1
 
 
 def resume(connection: sa.Connection, job_no: int) -> bool:
     """See `Ledger.resume`. A job that froze nobody reads its audience anew."""
-    held = sa.and_(jobs.c.no == job_no, jobs.c.state == JobState.HELD.value)
-    connection.execute(sa.update(jobs).where(held, jobs.c.recipients == 0).values(planned=False))
-    change = sa.update(jobs).where(held).values(state=JobState.RUNNING.value, reason="")
-    return connection.execute(change).rowcount == 1
+    return let_go(connection, jobs.c.no == job_no, (JobState.HELD, JobState.PAUSED)) == 1
+
+
+def let_go(connection: sa.Connection, which: "sa.ColumnElement[bool]", states: Sequence[JobState]) -> int:
+    """Let the jobs of `which` that are in one of `states` go on; how many."""
+    waiting = sa.and_(which, jobs.c.state.in_([state.value for state in states]))
+    connection.execute(sa.update(jobs).where(waiting, jobs.c.recipients == 0).values(planned=False))
+    state = sa.case((jobs.c.started_at.is_(None), JobState.ACCEPTED.value), else_=JobState.RUNNING.value)
+    change = sa.update(jobs).where(waiting).values(state=state, reason="", hold_kind="")
+    return connection.execute(change).rowcount
 
 
 def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
@@ -141,18 +172,39 @@ def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
         slices.c.job_no == job_no, slices.c.state != SliceState.DONE.value
     )
     ended = sa.select(sa.func.coalesce(sa.func.sum(tallies.c.n), 0)).where(tallies.c.job_no == job_no)
+    of_round = sa.select(rounds.c.ended == rounds.c.recipients).where(
+        rounds.c.job_no == job_no, rounds.c.no == jobs.c.round
+    )
+    asked = sa.and_(
+        jobs.c.state.in_([state.value for state in sources_of(JobState.DONE)]),
+        jobs.c.planned,
+        jobs.c.recipients > 0,  # an empty audience is held, not done
+        of_round.scalar_subquery(),
+    )
+    closed = jobs.c.state.in_([state.value for state in JOB_CLOSING])
     change = (
         sa.update(jobs)
         .where(
             jobs.c.no == job_no,
-            jobs.c.state.in_([state.value for state in sources_of(JobState.DONE)]),
-            jobs.c.planned,
-            jobs.c.recipients > 0,  # an empty audience is held, not done
+            sa.or_(asked, closed),
             ~sa.exists(unfinished),
             jobs.c.recipients == ended.scalar_subquery(),
         )
-        .values(state=JobState.DONE.value, reason="", finished_at=to_ms(now))
+        .values(
+            state=sa.case(
+                (jobs.c.state == JobState.CANCELLING.value, JobState.CANCELLED.value),
+                (jobs.c.state == JobState.EXPIRING.value, JobState.EXPIRED.value),
+                else_=JobState.DONE.value,
+            ),
+            reason=sa.case((closed, jobs.c.reason), else_=""),
+            hold_kind="",
+            planned=True,
+            finished_at=to_ms(now),
+        )
     )
     if connection.execute(change).rowcount != 1:
         return None
+    job = load_job(connection, job_no)
+    this = sa.and_(rounds.c.job_no == job_no, rounds.c.no == job.round.no)
+    connection.execute(sa.update(rounds).where(this).values(finished_at=to_ms(now)))
     return load_job(connection, job_no)

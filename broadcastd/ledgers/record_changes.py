@@ -14,6 +14,7 @@ import orjson
 import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
+from broadcastd.ledgers import retry_changes
 from broadcastd.model import Batch, DeferralRow, OutcomeRow, SliceMark
 from broadcastd.outcomes import Outcome
 
@@ -26,14 +27,15 @@ _PUT_OFF = (
     " (job_no, recipient_id, slice_no, due_at, channel_no, tries, doubts, refusals, armed)"
     " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,"
     " value ->> 7, 0 FROM json_each(?) WHERE true"
-    " ON CONFLICT (job_no, recipient_id) DO UPDATE SET due_at = excluded.due_at, armed = 0,"
+    " ON CONFLICT (job_no, recipient_id) DO UPDATE SET slice_no = excluded.slice_no,"
+    " due_at = excluded.due_at, armed = 0,"
     " channel_no = excluded.channel_no, tries = excluded.tries, doubts = excluded.doubts,"
     " refusals = excluded.refusals"
 )
 _OUTCOMES = (
-    "INSERT INTO outcomes (job_no, recipient_id, openid, outcome, channel, errcode, at)"
-    " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6"
-    " FROM json_each(?)"
+    "INSERT INTO outcomes (job_no, recipient_id, openid, outcome, channel, errcode, at, round)"
+    " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,"
+    " value ->> 7 FROM json_each(?)"
 )
 _KNOWN = (
     "SELECT o.job_no, o.recipient_id FROM json_each(?) AS r"
@@ -47,6 +49,7 @@ _TALLY = (
     "INSERT INTO tallies (job_no, outcome, channel, errcode, n) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (job_no, outcome, channel, errcode) DO UPDATE SET n = n + excluded.n"
 )
+_ROUND = "UPDATE rounds SET ended = ended + ? WHERE job_no = ? AND no = ?"
 _DOUBT = "UPDATE jobs SET in_doubt = in_doubt + ? WHERE no = ?"
 _TIMES = "UPDATE jobs SET first_sent_at = coalesce(first_sent_at, ?), last_sent_at = ? WHERE no = ?"
 
@@ -102,7 +105,11 @@ def count_doubts(connection: sa.Connection, doubts: Mapping[int, int]) -> None:
 
 
 def write_outcomes(connection: sa.Connection, rows: Sequence[OutcomeRow]) -> None:
-    """Write outcomes and tally them. A recipient that has one already keeps it."""
+    """Write outcomes and tally them. A recipient that has one of this round, or a later one, keeps it."""
+    retried = [row for row in rows if row.round_no > 1]
+    if retried:
+        new = retry_changes.make_way(connection, retried)
+        rows = [*(row for row in rows if row.round_no == 1), *new]
     if not rows:
         return
     driver = _driver(connection)
@@ -118,6 +125,8 @@ def write_outcomes(connection: sa.Connection, rows: Sequence[OutcomeRow]) -> Non
         driver.execute(_NO_LONGER_DUE, (_json(deferred),))
     sums = Counter((row.job_no, row.outcome.value, row.channel, row.errcode) for row in rows)
     driver.executemany(_TALLY, [(*what, n) for what, n in sums.items()])
+    ended = Counter((row.job_no, row.round_no) for row in rows)
+    driver.executemany(_ROUND, [(n, *which) for which, n in ended.items()])
     _note_times(driver, rows)
 
 
@@ -153,6 +162,7 @@ def _pack(rows: Sequence[OutcomeRow]) -> str:
                 row.channel,
                 row.errcode,
                 to_ms(row.at),
+                row.round_no,
             )
             for row in rows
         ]

@@ -1,20 +1,31 @@
 """Between rows of the ledger and the model's values."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from broadcastd.clock import from_ms, to_ms
-from broadcastd.ledgers.schema import jobs, tallies
-from broadcastd.model import Books, Job, NewJob, OnUnknown
+from broadcastd.ledgers.schema import jobs, rounds, tallies
+from broadcastd.model import Books, Job, NewJob, OnUnknown, Round
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
+
+MOST_IN_A_QUERY = 500
+"""Values of one IN: databases have a limit, and a ledger may have a hundred thousand open jobs."""
+
+
+def _batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (numbers[at : at + MOST_IN_A_QUERY] for at in range(0, len(numbers), MOST_IN_A_QUERY))
 
 
 def _moment(moment_ms: int | None) -> datetime | None:
     return None if moment_ms is None else from_ms(moment_ms)
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else to_ms(moment)
 
 
 def job_row(job: NewJob) -> dict[str, Any]:
@@ -35,6 +46,8 @@ def job_row(job: NewJob) -> dict[str, Any]:
         "messages": dict(job.messages),
         "on_unknown": job.on_unknown.value,
         "accepted_at": to_ms(job.accepted_at),
+        "not_before": _ms(request.not_before),
+        "not_after": _ms(request.not_after),
     }
 
 
@@ -58,6 +71,9 @@ def fresh_job(no: int, job: NewJob) -> Job:
         on_unknown=job.on_unknown,
         accepted_at=job.accepted_at,
         books=Books(),
+        not_before=request.not_before,
+        not_after=request.not_after,
+        round=Round(accepted_at=job.accepted_at),
     )
 
 
@@ -67,6 +83,8 @@ def books_of(row: Any, sums: Iterable[Any]) -> Books:
     channels: dict[str, int] = {}
     errcodes: dict[int, int] = {}
     for one in sums:
+        if not one.n:
+            continue  # a retry has taken them all
         outcome = Outcome(one.outcome)
         outcomes[outcome] = outcomes.get(outcome, 0) + one.n
         if outcome is Outcome.SENT:
@@ -76,8 +94,14 @@ def books_of(row: Any, sums: Iterable[Any]) -> Books:
     return Books(row.recipients, row.planned, outcomes, channels, errcodes, row.in_doubt)
 
 
-def job_of(row: Any, sums: Iterable[Any]) -> Job:
-    """The job of one row of `jobs`, with its rows of `tallies`."""
+def round_of(row: Any) -> Round:
+    """One row of `rounds`."""
+    only = None if row.only is None else tuple(Outcome(one) for one in row.only)
+    return Round(row.no, only, from_ms(row.accepted_at), _moment(row.finished_at), row.recipients, row.ended)
+
+
+def job_of(row: Any, sums: Iterable[Any], present: Round) -> Job:
+    """The job of one row of `jobs`, with its rows of `tallies` and its present round."""
     return Job(
         no=row.no,
         id=row.id,
@@ -99,6 +123,10 @@ def job_of(row: Any, sums: Iterable[Any]) -> Job:
         first_sent_at=_moment(row.first_sent_at),
         last_sent_at=_moment(row.last_sent_at),
         planned_through=row.planned_through,
+        not_before=_moment(row.not_before),
+        not_after=_moment(row.not_after),
+        purged_at=_moment(row.purged_at),
+        round=present,
         books=books_of(row, sums),
     )
 
@@ -106,13 +134,25 @@ def job_of(row: Any, sums: Iterable[Any]) -> Job:
 def load_jobs(connection: sa.Connection, query: "sa.Select[Any]") -> Sequence[Job]:
     """The jobs that `query` (over the table `jobs`) yields, with their books."""
     rows = connection.execute(query).all()
+    if not rows:
+        return []
     sums: dict[int, list[Any]] = {row.no: [] for row in rows}
-    if rows:
-        for one in connection.execute(sa.select(tallies).where(tallies.c.job_no.in_(sums))):
+    present: dict[int, Round] = {}
+    is_present = sa.and_(jobs.c.no == rounds.c.job_no, jobs.c.round == rounds.c.no)
+    for numbers in _batches(list(sums)):
+        for one in connection.execute(sa.select(tallies).where(tallies.c.job_no.in_(numbers))):
             sums[one.job_no].append(one)
-    return [job_of(row, sums[row.no]) for row in rows]
+        of_these = sa.select(rounds).join(jobs, is_present).where(rounds.c.job_no.in_(numbers))
+        present |= {one.job_no: round_of(one) for one in connection.execute(of_these)}
+    return [job_of(row, sums[row.no], present[row.no]) for row in rows]
 
 
 def load_job(connection: sa.Connection, job_no: int) -> Job:
     """One job that is known to exist."""
     return load_jobs(connection, sa.select(jobs).where(jobs.c.no == job_no))[0]
+
+
+def load_rounds(connection: sa.Connection, job_no: int) -> Sequence[Round]:
+    """All rounds of a job, the first one first."""
+    query = sa.select(rounds).where(rounds.c.job_no == job_no).order_by(rounds.c.no)
+    return [round_of(row) for row in connection.execute(query)]

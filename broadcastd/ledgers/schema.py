@@ -1,4 +1,7 @@
-"""The ledger's tables. Times are integers: milliseconds since 1970, UTC."""
+"""The ledger's tables. Times are integers: milliseconds since 1970, UTC.
+
+A change here is a migration (`migrations/versions`) too.
+"""
 
 import sqlalchemy as sa
 
@@ -26,6 +29,7 @@ jobs = sa.Table(
     sa.Column("account", sa.String(64), nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("hold_kind", sa.String(16), nullable=False, server_default=""),  # model.HoldKind of a held job
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("phone", sa.Text, nullable=False),
     sa.Column("key", sa.Text),
@@ -44,6 +48,23 @@ jobs = sa.Table(
     sa.Column("planned_through", sa.BigInteger),  # the last frozen id
     sa.Column("recipients", sa.Integer, nullable=False, default=0),  # how many are frozen
     sa.Column("in_doubt", sa.Integer, nullable=False, default=0),  # cumulative
+    sa.Column("round", sa.Integer, nullable=False, server_default="1"),  # the present one
+    sa.Column("not_before", sa.BigInteger),
+    sa.Column("not_after", sa.BigInteger),
+    sa.Column("purged_at", sa.BigInteger),  # since then only key and totals are kept
+)
+
+# The first pass over a job is round 1; each retry adds one. `only`: the outcomes that it asks again.
+rounds = sa.Table(
+    "rounds",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("no", sa.Integer, primary_key=True),
+    sa.Column("only", sa.JSON),
+    sa.Column("accepted_at", sa.BigInteger, nullable=False),
+    sa.Column("finished_at", sa.BigInteger),
+    sa.Column("recipients", sa.Integer, nullable=False, server_default="0"),  # frozen in this round
+    sa.Column("ended", sa.Integer, nullable=False, server_default="0"),  # of these, with an outcome of it
 )
 
 # Which job a key, or a frame's own content, belongs to, and until when.
@@ -74,6 +95,7 @@ slices = sa.Table(
     sa.Column("lease", sa.BigInteger),
     sa.Column("owner", sa.String(128)),
     sa.Column("lease_until", sa.BigInteger),
+    sa.Column("round", sa.Integer, nullable=False, server_default="1"),
     sa.Index("slices_by_state", "state", "job_no", "due_at"),
 )
 
@@ -98,6 +120,22 @@ outcomes = sa.Table(
     metadata,
     sa.Column("job_no", sa.Integer, primary_key=True),
     sa.Column("recipient_id", sa.BigInteger, primary_key=True),
+    sa.Column("openid", sa.String(128)),
+    sa.Column("outcome", sa.String(8), nullable=False),
+    sa.Column("channel", sa.String(16), nullable=False),
+    sa.Column("errcode", sa.Integer, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False, server_default="1"),
+    sqlite_with_rowid=False,
+)
+
+# What a later round has replaced: with `outcomes`, one row a recipient and round.
+former_outcomes = sa.Table(
+    "former_outcomes",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True),
+    sa.Column("recipient_id", sa.BigInteger, primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
     sa.Column("openid", sa.String(128)),
     sa.Column("outcome", sa.String(8), nullable=False),
     sa.Column("channel", sa.String(16), nullable=False),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,11 @@ from broadcastd.ledgers import record_changes
 from broadcastd.ledgers.schema import deferrals, jobs, outcomes, slices
 from broadcastd.model import Deferral, DeferralRow, Lease, OnUnknown, OutcomeRow, Settled, Split
 from broadcastd.outcomes import Outcome
-from broadcastd.states import SliceState
+from broadcastd.states import JOB_CLOSING, JobState, SliceState
+
+_WITH_JOB = sa.select(slices, jobs.c.on_unknown, jobs.c.state.label("job_state")).join(
+    jobs, jobs.c.no == slices.c.job_no
+)
 
 
 def _holds(lease: Lease) -> "sa.ColumnElement[bool]":
@@ -23,11 +27,17 @@ def _holds(lease: Lease) -> "sa.ColumnElement[bool]":
     )
 
 
+def _goes(job_no: "sa.ColumnElement[int]") -> "sa.ColumnElement[bool]":
+    """Whether a slice's job goes on: nobody of a paused or cancelled one is leased."""
+    running = jobs.c.state == JobState.RUNNING.value
+    return sa.exists().where(jobs.c.no == job_no, running)
+
+
 def open_slices(connection: sa.Connection, now: datetime) -> Mapping[int, int]:
     """See `Ledger.open_slices`."""
     query = (
         sa.select(slices.c.job_no, sa.func.count())
-        .where(slices.c.state == SliceState.OPEN.value, slices.c.due_at <= to_ms(now))
+        .where(slices.c.state == SliceState.OPEN.value, slices.c.due_at <= to_ms(now), _goes(slices.c.job_no))
         .group_by(slices.c.job_no)
     )
     return {row[0]: row[1] for row in connection.execute(query)}
@@ -35,7 +45,9 @@ def open_slices(connection: sa.Connection, now: datetime) -> Mapping[int, int]:
 
 def next_due_at(connection: sa.Connection) -> datetime | None:
     """See `Ledger.next_due_at`."""
-    query = sa.select(sa.func.min(slices.c.due_at)).where(slices.c.state == SliceState.OPEN.value)
+    query = sa.select(sa.func.min(slices.c.due_at)).where(
+        slices.c.state == SliceState.OPEN.value, _goes(slices.c.job_no)
+    )
     due_at = connection.execute(query).scalar_one()
     return None if due_at is None else from_ms(due_at)
 
@@ -52,6 +64,7 @@ def lease(
                 slices.c.state == SliceState.OPEN.value,
                 slices.c.job_no == job_no,
                 slices.c.due_at <= to_ms(now),
+                _goes(slices.c.job_no),
             )
             .order_by(slices.c.no)
             .limit(share)
@@ -72,7 +85,7 @@ def _lease_one(connection: sa.Connection, row: Any, owner: str, until: datetime)
     ids = tuple(unpack_ids(row.ids))
     ended = _ended(connection, row)
     unasked = tuple(one for one in ids if one not in ended and (row.mark is None or one > row.mark))
-    return Lease(row.job_no, row.no, token, ids, unasked, waiting)
+    return Lease(row.job_no, row.no, token, ids, unasked, waiting, row.round)
 
 
 def renew(connection: sa.Connection, owner: str, now: datetime, until: datetime) -> None:
@@ -113,16 +126,15 @@ def split(connection: sa.Connection, one: Split, now: datetime, owner: str, unti
             lease=token,
             owner=owner,
             lease_until=to_ms(until),
+            round=one.lease.round_no,
         )
     )
-    return Lease(one.lease.job_no, no, token, one.give, one.give)
+    return Lease(one.lease.job_no, no, token, one.give, one.give, round_no=one.lease.round_no)
 
 
 def settle(connection: sa.Connection, lease: Lease, now: datetime) -> Settled:
     """See `Ledger.settle`. A lease that is no longer ours is left alone: `recover` looks after it."""
-    row = connection.execute(
-        sa.select(slices, jobs.c.on_unknown).join(jobs, jobs.c.no == slices.c.job_no).where(_holds(lease))
-    ).one_or_none()
+    row = connection.execute(_WITH_JOB.where(_holds(lease))).one_or_none()
     if row is None:
         return Settled(done=False)
     _resolve_doubts(connection, row, now)
@@ -131,11 +143,7 @@ def settle(connection: sa.Connection, lease: Lease, now: datetime) -> Settled:
 
 def recover(connection: sa.Connection, lost: "sa.ColumnElement[bool]", now: datetime) -> tuple[int, int]:
     """Take back the leased slices for which `lost` holds: (how many, how many recipients in doubt)."""
-    rows = connection.execute(
-        sa.select(slices, jobs.c.on_unknown)
-        .join(jobs, jobs.c.no == slices.c.job_no)
-        .where(slices.c.state == SliceState.LEASED.value, lost)
-    ).all()
+    rows = connection.execute(_WITH_JOB.where(slices.c.state == SliceState.LEASED.value, lost)).all()
     doubted = 0
     for row in rows:
         doubted += _resolve_doubts(connection, row, now)
@@ -161,9 +169,11 @@ def _let_go(connection: sa.Connection, row: Any) -> Settled:
 
 
 def _ended(connection: sa.Connection, row: Any) -> set[int]:
-    """Who of a slice has an outcome."""
+    """Who of a slice has an outcome of its round."""
     in_slice = sa.and_(
-        outcomes.c.job_no == row.job_no, outcomes.c.recipient_id.between(row.first_id, row.last_id)
+        outcomes.c.job_no == row.job_no,
+        outcomes.c.recipient_id.between(row.first_id, row.last_id),
+        outcomes.c.round >= row.round,
     )
     return set(connection.execute(sa.select(outcomes.c.recipient_id).where(in_slice)).scalars())
 
@@ -175,7 +185,9 @@ def _put_off(connection: sa.Connection, row: Any) -> Sequence[Any]:
     """
     of_slice = sa.and_(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
     has_ended = sa.exists().where(
-        outcomes.c.job_no == deferrals.c.job_no, outcomes.c.recipient_id == deferrals.c.recipient_id
+        outcomes.c.job_no == deferrals.c.job_no,
+        outcomes.c.recipient_id == deferrals.c.recipient_id,
+        outcomes.c.round >= row.round,
     )
     query = sa.select(deferrals).where(of_slice, ~has_ended)
     query = query.order_by(deferrals.c.due_at, deferrals.c.recipient_id)
@@ -201,7 +213,7 @@ def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> int:
         for one in unpack_ids(row.ids)
         if one <= row.mark and one not in ended and (one not in waiting or waiting[one].armed)
     ]
-    if OnUnknown(row.on_unknown) is OnUnknown.RESEND:
+    if OnUnknown(row.on_unknown) is OnUnknown.RESEND and JobState(row.job_state) not in JOB_CLOSING:
         again = []
         for one in doubtful:
             # Who was put off before goes on where they were, not on the first channel.
@@ -210,10 +222,49 @@ def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> int:
             again.append(DeferralRow(row.job_no, row.no, deferral, in_doubt=True))
         record_changes.put_off(connection, again)
     else:
-        left = [
-            OutcomeRow(row.job_no, one, None, Outcome.UNKNOWN, "", 0, now, was_deferred=one in waiting)
-            for one in doubtful
-        ]
-        record_changes.count_doubts(connection, {row.job_no: len(left)})
-        record_changes.write_outcomes(connection, left)
+        record_changes.count_doubts(connection, {row.job_no: len(doubtful)})
+        _end(connection, row, doubtful, Outcome.UNKNOWN, now, deferred=waiting)
     return len(doubtful)
+
+
+def _end(
+    connection: sa.Connection,
+    row: Any,
+    ids: Collection[int],
+    outcome: Outcome,
+    now: datetime,
+    *,
+    deferred: Collection[int],
+) -> None:
+    record_changes.write_outcomes(
+        connection,
+        [OutcomeRow(row.job_no, one, None, outcome, "", 0, now, one in deferred, row.round) for one in ids],
+    )
+
+
+def close(connection: sa.Connection, job_no: int, limit: int, now: datetime) -> int:
+    """See `Ledger.close_slices`."""
+    of_job = sa.and_(slices.c.job_no == job_no, jobs.c.state.in_([state.value for state in JOB_CLOSING]))
+    is_open = slices.c.state == SliceState.OPEN.value
+    for row in connection.execute(_WITH_JOB.where(of_job, is_open).limit(limit)).all():
+        _close_one(connection, row, now)
+    left = sa.select(sa.func.count()).where(
+        slices.c.job_no == job_no, slices.c.state != SliceState.DONE.value
+    )
+    return int(connection.execute(left).scalar_one())
+
+
+def _close_one(connection: sa.Connection, row: Any, now: datetime) -> None:
+    """Who may have got the message is `unknown`; the others are `skipped`, or keep the former outcome."""
+    _resolve_doubts(connection, row, now)
+    waiting = {one.recipient_id: one for one in _put_off(connection, row)}
+    asked = [one for one, deferral in waiting.items() if deferral.doubts]
+    _end(connection, row, asked, Outcome.UNKNOWN, now, deferred=waiting)
+    if row.round == 1:
+        ended = _ended(connection, row)
+        left = [one for one in unpack_ids(row.ids) if one not in ended]
+        _end(connection, row, left, Outcome.SKIPPED, now, deferred=waiting)
+    of_slice = sa.and_(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
+    connection.execute(sa.delete(deferrals).where(of_slice))
+    this = sa.and_(slices.c.job_no == row.job_no, slices.c.no == row.no)
+    connection.execute(sa.update(slices).where(this).values(state=SliceState.DONE.value))

@@ -10,6 +10,7 @@ loop its share of the interpreter lock.
 import asyncio
 import contextlib
 import queue
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -19,10 +20,15 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from broadcastd.errors import BroadcastdError, LedgerUnavailableError
+from broadcastd.ledgers import meta_values
 
 T = TypeVar("T")
 
 MOST_IN_A_GROUP = 500
+COMMIT = "commit"
+"""Each commit sets this value of `meta` to its own name: so a commit is found whose answer was lost."""
+LOOK_AGAIN_S = 1.0
+DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Error)
 
 
 @dataclass(slots=True)
@@ -40,20 +46,34 @@ class Writer:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._mine = secrets.token_hex(8)
+        self._commits = 0
+        self.trouble = ""
+        """Why the last commit failed; empty when it is on disk."""
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, change: Callable[[sa.Connection], T]) -> T:
+    async def run(self, change: Callable[[sa.Connection], T], patience_s: float | None = None) -> T:
         """Commit `change` and return its result.
 
         Raises LedgerUnavailableError when it is not on disk, and the BroadcastdError that `change` raised.
+        After `patience_s` it raises too: the change may still come to be on disk then.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.put(_Change(change, future))
-        return await future
+        try:
+            async with asyncio.timeout(patience_s):
+                return await future
+        except TimeoutError:
+            raise LedgerUnavailableError(
+                f"the ledger has not confirmed it within {patience_s:g} s"
+                + (f": {self.trouble}" if self.trouble else "")
+            ) from None
 
     async def close(self) -> None:
         """Commit what waits, and end the thread."""
+        self._closing.set()
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -82,13 +102,41 @@ class Writer:
         return group, True
 
     def _commit(self, group: list[_Change]) -> None:
+        self._commits += 1
+        name = f"{self._mine}:{self._commits}"
+        committing = False
         try:
-            with self._engine.connect() as connection, connection.begin():
+            with self._engine.connect() as connection:
+                transaction = connection.begin()
                 for change in group:
                     _run_one(connection, change)
-        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
-            for change in group:
-                change.error = LedgerUnavailableError(f"the ledger cannot be written: {_cause(error)}")
+                meta_values.put(connection, **{COMMIT: name})
+                committing = True
+                transaction.commit()
+        except DATABASE_ERRORS as error:
+            self.trouble = f"the ledger cannot be written: {_cause(error)}"
+            # What this connection says of itself is not to be relied on after an I/O error.
+            self._engine.dispose()
+            if not (committing and self._was_committed(name)):
+                for change in group:
+                    change.error = LedgerUnavailableError(self.trouble)
+                return
+        self.trouble = ""
+
+    def _was_committed(self, name: str) -> bool:
+        """Whether a commit that raised is on disk all the same: what the ledger says, once it can be read.
+
+        It is never just repeated: what was counted would be counted twice.
+        """
+        while True:
+            try:
+                with self._engine.connect() as connection, connection.begin():
+                    return meta_values.get(connection, COMMIT) == name
+            except DATABASE_ERRORS as error:
+                self.trouble = f"the ledger cannot be read after a commit that failed: {_cause(error)}"
+                self._engine.dispose()
+                if self._closing.wait(LOOK_AGAIN_S):
+                    return False  # the next start reads it
 
 
 def _run_one(connection: sa.Connection, change: _Change) -> None:
@@ -99,7 +147,7 @@ def _run_one(connection: sa.Connection, change: _Change) -> None:
     except BroadcastdError as error:
         change.error = error
         savepoint.rollback()
-    except (sa.exc.SQLAlchemyError, sqlite3.Error):
+    except DATABASE_ERRORS:
         raise
     # A bug in one change must not take the others of its group down, nor this thread.
     except Exception as error:

@@ -22,6 +22,7 @@ port = {port}
 {pool}
 [ledger]
 url = "sqlite:///ledger.db"
+identity_dir = "identity"
 {ledger}
 [accounts.default]
 api_base = "{api}"

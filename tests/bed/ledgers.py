@@ -4,12 +4,20 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from bed.fakes import FakeClock
+from broadcastd.ledgers.identity import Place
+from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sqlite import SqliteLedger
 from broadcastd.ports import Ledger, Opening
+
+
+def guard(path: Path, *, longest_away_s: float = 86400, machine: str = "this machine") -> Guard:
+    """Of a ledger in a test: the file outside its folder is outside nothing but the ledger's name."""
+    return Guard(Place(machine, str(path)), path.parent / "identity", timedelta(seconds=longest_away_s))
 
 
 class LedgerHome(Protocol):
@@ -40,7 +48,7 @@ class SqliteHome:
         self._is_open = False
 
     async def open(self) -> None:
-        self.ledger = SqliteLedger(self.path, self.clock)
+        self.ledger = SqliteLedger(self.path, self.clock, guard(self.path))
         await self.ledger.__aenter__()
         self._is_open = True
         self.opening = self.ledger.opening

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from bed.fakes import FakeClock, new_job
-from bed.ledgers import LEDGERS
+from bed.ledgers import LEDGERS, guard
 
 from broadcastd.errors import (
     AlreadyFrozenError,
@@ -270,7 +270,7 @@ async def test_planning_may_end_with_nobody_more(bench):
 
 async def test_a_held_job_stays_held_while_it_is_frozen(bench):
     no = (await bench.accept()).job.no
-    assert await bench.ledger.hold(no, "quota")
+    assert await bench.ledger.move(no, JobState.HELD, "quota")
     await bench.ledger.add_slices(no, [[1]], planned=True)
     assert (await bench.look(no)).state is JobState.HELD
 
@@ -758,8 +758,8 @@ async def test_a_slice_with_everybody_ended_is_done_after_a_kill(bench):
 async def test_hold_and_resume(bench):
     no = await bench.job([1])
     assert not await bench.ledger.resume(no)
-    assert await bench.ledger.hold(no, "the daily quota is used up")
-    assert not await bench.ledger.hold(no, "another reason")
+    assert await bench.ledger.move(no, JobState.HELD, "the daily quota is used up")
+    assert not await bench.ledger.move(no, JobState.HELD, "another reason")
     await bench.reopen()
     job = await bench.look(no)
     assert (job.state, job.reason) == (JobState.HELD, "the daily quota is used up")
@@ -781,7 +781,7 @@ async def test_a_job_that_ended_is_neither_held_nor_resumed(bench):
     await bench.end(no, 1)
     await bench.settle(lease)
     assert await bench.ledger.finish(no, bench.clock.now())
-    assert not await bench.ledger.hold(no, "too late")
+    assert not await bench.ledger.move(no, JobState.HELD, "too late")
     assert not await bench.ledger.resume(no)
     assert (await bench.look(no)).state is JobState.DONE
 
@@ -826,7 +826,7 @@ async def test_finish_only_when_the_books_balance(bench):
     await bench.settle(lease)
     assert await bench.ledger.finish(no, now) is None  # not planned to the end
     await bench.ledger.add_slices(no, [], planned=True)
-    await bench.ledger.hold(no, "wait")
+    await bench.ledger.move(no, JobState.HELD, "wait")
     assert await bench.ledger.finish(no, now) is None  # held
     await bench.ledger.resume(no)
     bench.clock.advance(5)
@@ -852,7 +852,7 @@ async def test_lists_of_jobs(bench):
     await bench.end(numbers[1], 1)
     await bench.settle(lease)
     await bench.ledger.finish(numbers[1], bench.clock.now())
-    await bench.ledger.hold(numbers[2], "wait")
+    await bench.ledger.move(numbers[2], JobState.HELD, "wait")
     assert [job.id for job in await bench.ledger.jobs(3)] == ["j4", "j3", "j2"]
     assert [job.id for job in await bench.ledger.jobs(9, only_open=True)] == ["j1", "j3", "j4"]
     assert [job.id for job in await bench.ledger.jobs(1, only_open=True)] == ["j1"]
@@ -868,7 +868,7 @@ async def test_a_job_that_is_not_there(bench):
 
 async def refusal(path, clock=None):
     with pytest.raises((LedgerUnavailableError, LedgerInUseError, LedgerVersionError)) as refused:
-        async with SqliteLedger(path, clock or FakeClock()):
+        async with SqliteLedger(path, clock or FakeClock(), guard(path)):
             pass
     return refused.value
 

@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def hold(self, job):
-        moved = self.do(self.ledger.hold(job, "a reason"))
+        moved = self.do(self.ledger.move(job, JobState.HELD, "a reason"))
         assert moved == (JobState.HELD in JOB_ARROWS[self.states[job]])
 
     @rule(job=jobs)

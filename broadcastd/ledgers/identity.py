@@ -1,0 +1,116 @@
+"""Whose ledger is it: told by the ledger itself and by a small file outside its folder.
+
+A ledger that was copied to another machine or folder, or restored from a backup, must not send again what its
+original has sent since. So both sides hold the machine, the path, how often a daemon was started on it, and
+how often one has noted that it is alive (*beat*). The ledger is written first, the file after it: with the
+true ledger, the file is never ahead.
+"""
+
+import hashlib
+import os
+import secrets
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from broadcastd.errors import LedgerUnavailableError
+
+MACHINE_ID = Path("/etc/machine-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a ledger is."""
+
+    machine: str
+    path: str
+    """Of its file, resolved; or a database's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a ledger the one that it was."""
+
+    ledger: str
+    """A name that it was given once, and is given anew when it is adopted."""
+    place: Place
+    starts: int
+    beat: int = 0
+
+    @classmethod
+    def new(cls, place: Place, starts: int) -> "Identity":
+        """Of a ledger that is one of its own from now on."""
+        return cls(secrets.token_hex(8), place, starts)
+
+
+def this_machine() -> str:
+    """A name of this machine that no copy of a file takes along; never shown."""
+    try:
+        name = MACHINE_ID.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        name = ""
+    # machine-id(5) asks not to hand the id itself around.
+    return hashlib.sha256(f"broadcastd {name}".encode()).hexdigest()[:32]
+
+
+def default_folder() -> Path:
+    """Where the files are when `ledger.identity_dir` does not say."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/broadcastd-identity")
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "broadcastd-identity"
+
+
+def why_a_copy(own: Identity, place: Place, known: Identity | None) -> str:
+    """Why the ledger `own`, found at `place`, is not the one that the file `known` speaks of; else empty."""
+    if own.place != place:
+        moved = own.place.machine == place.machine
+        return f"it was last used as {own.place.path}" if moved else "it was last used on another machine"
+    if known is None:
+        # At beat 1 it was made just now, and the process died before it wrote the file.
+        return "" if own.beat <= 1 else "its file in ledger.identity_dir is missing"
+    if known.place != place:
+        return f"its file in ledger.identity_dir is about {known.place.path}"
+    if own.starts < known.starts or own.beat < known.beat:
+        return "broadcastd has worked on since this state of it was saved"
+    return ""
+
+
+class IdentityFile:
+    """One ledger's file. Written whole, then renamed: it is never half there."""
+
+    def __init__(self, folder: Path, ledger: str) -> None:
+        self._path = folder / f"{ledger}.json"
+
+    def read(self) -> Identity | None:
+        """What it says; None when there is none. Raises LedgerUnavailableError."""
+        try:
+            value: dict[str, Any] = orjson.loads(self._path.read_bytes())
+            return Identity(value["ledger"], Place(**value["place"]), value["starts"], value["beat"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LedgerUnavailableError(f"{self._path} cannot be read: {error}") from error
+
+    def write(self, identity: Identity) -> None:
+        """Raises LedgerUnavailableError."""
+        fresh = self._path.with_suffix(".new")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with fresh.open("wb") as file:
+                file.write(orjson.dumps(asdict(identity)))
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave an empty file, and every job held
+            fresh.replace(self._path)
+        except OSError as error:
+            raise LedgerUnavailableError(
+                f"{self._path} cannot be written ({error.strerror}): it tells this ledger from a copy;"
+                " set ledger.identity_dir"
+            ) from error
+
+
+def later(identity: Identity, beat: int) -> Identity:
+    """The same ledger, some time later."""
+    return replace(identity, beat=beat)

@@ -1,0 +1,36 @@
+"""Who a job's recipients are and how each ended: what `who` lists, a slice at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from broadcastd.clock import from_ms
+from broadcastd.frozen import unpack_ids
+from broadcastd.ledgers.schema import outcomes, slices
+from broadcastd.model import Listed
+from broadcastd.outcomes import Outcome
+
+
+def list_block(connection: sa.Connection, job_no: int, after: int) -> tuple[Sequence[Listed], int | None]:
+    """See `Ledger.listed`. The first round's slices: everybody is frozen in one of them."""
+    row = connection.execute(
+        sa.select(slices)
+        .where(slices.c.job_no == job_no, slices.c.round == 1, slices.c.no > after)
+        .order_by(slices.c.no)
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return [], None
+    in_slice = sa.and_(
+        outcomes.c.job_no == job_no, outcomes.c.recipient_id.between(row.first_id, row.last_id)
+    )
+    ended = {one.recipient_id: one for one in connection.execute(sa.select(outcomes).where(in_slice))}
+    return [_listed(one, ended.get(one)) for one in unpack_ids(row.ids)], row.no
+
+
+def _listed(recipient_id: int, row: Any) -> Listed:
+    if row is None:
+        return Listed(recipient_id)
+    outcome = Outcome(row.outcome)
+    return Listed(recipient_id, row.openid, outcome, row.channel, row.errcode, from_ms(row.at), row.round)

@@ -19,24 +19,30 @@ from broadcastd.channels import CHANNELS
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
 from broadcastd.delivery.accounts import Account
+from broadcastd.delivery.closer import Closer
+from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.gate import Gate
+from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.planner import Planner
 from broadcastd.delivery.recorder import Recorder
+from broadcastd.delivery.retention import Retention
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SharedParts
 from broadcastd.delivery.status import Status
 from broadcastd.delivery.task import Task
+from broadcastd.delivery.timekeeper import Timekeeper
 from broadcastd.errors import BroadcastdError
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sqlite import SqliteLedger
+from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, AccountSettings, LedgerSettings, Settings
 from broadcastd.wire.listener import Listener
-from broadcastd.wire.ops import UseCases
+from broadcastd.wire.use_cases import UseCases
 
 log = structlog.get_logger()
 
@@ -82,7 +88,7 @@ class Daemon:
                     self.ready.set()
                     await self._stopping.wait()
                     log.info("draining", jobs_open=len(self._jobs), tasks_busy=self._dispatcher.tasks_busy)
-                    self._intake.draining = True
+                    self._intake.stopping = True
                 await self._drain()
                 for loop in loops:
                     loop.cancel()
@@ -94,25 +100,41 @@ class Daemon:
         settings, clock = self._settings, self._clock
         path = Path(settings.ledger.url.removeprefix("sqlite:///"))
         ledger = await stack.enter_async_context(SqliteLedger(path, clock, _guard(settings.ledger, path)))
-        opening = ledger.opening
-        log.info(
-            "ledger_opened", path=str(path), slices_taken_back=opening.reopened, in_doubt=opening.in_doubt
-        )
+        self._ledger = ledger
+        self._log_opening(ledger.opening, path)
         accounts = {name: self._account(name, account, stack) for name, account in settings.accounts.items()}
         wake = asyncio.Event()
         self._jobs = OpenJobs(ledger, accounts, clock)
+        self._closer = Closer(ledger, self._jobs, clock)
         self._dispatcher = Dispatcher(ledger, self._jobs, clock, settings.ledger.lease_s, wake)
         self._planner = Planner(ledger, self._jobs, settings.pool, clock, wake)
         self._recorder = Recorder(ledger, clock)
+        self._timekeeper = Timekeeper(ledger, self._jobs, self._dispatcher, clock)
+        self._heartbeat = Heartbeat(ledger, self._jobs, clock)
+        self._retention = Retention(ledger, timedelta(days=settings.ledger.keep_days), clock)
         pace = Pace(settings.pool.tasks, settings.pool.sends_per_task)
         shared = SharedParts(Sender(pace, clock), self._recorder, pace, clock)
         self._tasks = [Task(self._dispatcher, self._jobs, shared) for _ in range(settings.pool.tasks)]
         self._intake = Intake(ledger, accounts, self._jobs, settings, clock)
         status = Status(
-            self._dispatcher, self._jobs, self._recorder, pace, accounts,
-            tasks=settings.pool.tasks, owner=opening.owner, clock=clock,
+            self._dispatcher, self._jobs, self._intake, ledger, pace, accounts,
+            tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
         )  # fmt: skip
-        self._use_cases = UseCases(self._intake, ledger, self._jobs, status, clock, self._stopping)
+        controls = Controls(ledger, self._jobs, self._dispatcher, self._closer, clock)
+        self._use_cases = UseCases(self._intake, ledger, self._jobs, controls, status, clock, self._stopping)
+
+    @staticmethod
+    def _log_opening(opening: Opening, path: Path) -> None:
+        away_s = None if opening.away is None else round(opening.away.total_seconds(), 1)
+        log.info(
+            "ledger_opened",
+            path=str(path),
+            slices_taken_back=opening.reopened,
+            in_doubt=opening.in_doubt,
+            away_s=away_s,
+        )
+        if opening.copied:
+            log.critical("ledger_copied", why=opening.copied, mend="broadcastd ledger adopt")
 
     def _account(self, name: str, settings: AccountSettings, stack: contextlib.AsyncExitStack) -> Account:
         database = open_database(settings.audience)
@@ -125,9 +147,10 @@ class Daemon:
             channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},
             audience=SqlAudience(database, settings),
             tokens=TableTokenSource(database, settings.token.query),
-            gate=Gate(self._clock),
+            gate=Gate(self._clock, name),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
+            on_unknown=settings.on_unknown or self._settings.ledger.on_unknown,
         )
 
     # -- running ---------------------------------------------------------------------------------------
@@ -139,6 +162,10 @@ class Daemon:
             "dispatcher": self._dispatcher.run(),
             "leases": self._dispatcher.keep_leases(),
             "planner": self._planner.run(),
+            "closer": self._closer.run(),
+            "timekeeper": self._timekeeper.run(),
+            "heartbeat": self._heartbeat.run(),
+            "retention": self._retention.run(),
             **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
         }
         return [group.create_task(loop, name=name) for name, loop in loops.items()]
@@ -157,7 +184,7 @@ class Daemon:
             async with asyncio.timeout(FLUSH_S):
                 await self._recorder.flush()
         except TimeoutError:
-            log.warning("flush_cut_short", error=self._recorder.trouble)
+            log.warning("flush_cut_short", error=self._ledger.trouble)
 
 
 def _guard(settings: LedgerSettings, path: Path) -> Guard:

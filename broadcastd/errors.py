@@ -47,7 +47,7 @@ class DeadlinePassedError(BroadcastdError):
     """The job's deadline has passed."""
 
     def __init__(self, deadline: datetime) -> None:
-        super().__init__(f"not_after {deadline.isoformat()} has passed")
+        super().__init__(f"not_after: {deadline.isoformat()} has passed")
 
 
 class AudienceUnavailableError(BroadcastdError):

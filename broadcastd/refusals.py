@@ -17,7 +17,7 @@ class ErrorCode(Enum):
     UNKNOWN_JOB = "unknown_job", False
     BAD_CONTENT = "bad_content", False
     CONFLICT = "conflict", False
-    NOT_HELD = "not_held", False
+    WRONG_STATE = "wrong_state", False
     NOT_DURABLE = "not_durable", True
     BUSY = "busy", True
     DRAINING = "draining", True
@@ -42,4 +42,6 @@ class Refusal:
     code: ErrorCode
     message: str
     job_id: str | None = None
-    """With CONFLICT: the job that has the key."""
+    """With CONFLICT: the job that has the key. With WRONG_STATE: the job."""
+    state: str | None = None
+    """With WRONG_STATE: the state it is in."""

@@ -151,6 +151,7 @@ class AccountSettings(Section):
     api_base: str = "https://api.weixin.qq.com"
     channels: tuple[str, ...] = ("custom", "template")
     timezone: str = "Asia/Shanghai"
+    on_unknown: OnUnknown | None = None
     audience: AudienceSettings
     token: TokenSettings = TokenSettings()
     custom: CustomSettings = CustomSettings()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from broadcastd.delivery.gate import Gate
-from broadcastd.model import Job, base32
+from broadcastd.model import Job, OnUnknown, base32
 from broadcastd.ports import Audience, Channel, Message, TokenSource
+from broadcastd.states import JOB_GOING, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Account:
     gate: Gate
     timezone: ZoneInfo
     max_gone_share: float
+    on_unknown: OnUnknown
 
 
 @dataclass(slots=True)
@@ -32,7 +34,9 @@ class OpenJob:
     audience: Audience
     """The account's, or a test send's own."""
     route: tuple[tuple[Channel, Message], ...]
-    held: bool = False
+    state: JobState
+    due: bool = True
+    """Whether its time (`not_before`) has come."""
     gone_allowed: bool = False
     """An operator saw how many are gone, and let it go on."""
     waits_for: str = ""
@@ -42,6 +46,11 @@ class OpenJob:
     def no(self) -> int:
         """The ledger's number of the job."""
         return self.job.no
+
+    @property
+    def going(self) -> bool:
+        """Whether anybody of it may be frozen and asked now."""
+        return self.due and self.state in JOB_GOING
 
     def message_id(self, recipient_id: int) -> str:
         """Stable over retries and restarts. 30 characters at most: 16 of the job, 1 of the sign, 13."""

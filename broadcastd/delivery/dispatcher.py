@@ -69,7 +69,7 @@ class Dispatcher:
     def started(self, run: SliceRun) -> None:
         """A task sends this slice now."""
         self._runs[run.lease.token] = run
-        if self._draining or run.job.held:
+        if self._draining or not run.job.going:
             run.stop()
 
     def took(self) -> None:
@@ -93,7 +93,9 @@ class Dispatcher:
             "slice_done" if settled.done else "slice_released", job=work.job.job.id, slice=work.lease.slice_no
         )
         # Whatever became of this slice: when a former try settled it, the job may still have to be finished.
-        if work.job not in self._working.values():
+        if work.job.no in self._jobs.closing:
+            self._jobs.closing_goes_on.set()
+        elif work.job not in self._working.values():
             await self._jobs.finish(work.job)
         self._wake.set()
 
@@ -142,6 +144,7 @@ class Dispatcher:
                 await self._ledger.renew(now, now + self._lease)
                 if await self._ledger.recover(self._working, now):
                     self._wake.set()
+                    self._jobs.closing_goes_on.set()
             except LedgerUnavailableError as error:
                 log.warning("leases_not_renewed", error=str(error))
 
@@ -159,7 +162,7 @@ class Dispatcher:
             return LOOK_S
         now = self._clock.now()
         counts = await self._ledger.open_slices(now)
-        runnable = [no for no in self._order if (job := self._jobs.get(no)) is not None and not job.held]
+        runnable = [no for no in self._order if (job := self._jobs.get(no)) is not None and job.going]
         shares = deal(len(self._idle), counts, runnable)
         if shares:
             self._order = rotated(self._order, list(shares))

@@ -1,9 +1,9 @@
 """Takes a broadcast in: checks it, fixes its time and its texts, commits it, and only then answers."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -11,8 +11,13 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.cutting import cut_evenly
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.errors import AudienceUnavailableError, KeyConflictError, LedgerUnavailableError
-from broadcastd.model import FLAG_PAGE, NewJob, OnUnknown, Request, new_job_id
+from broadcastd.errors import (
+    AudienceUnavailableError,
+    DeadlinePassedError,
+    KeyConflictError,
+    LedgerUnavailableError,
+)
+from broadcastd.model import FLAG_PAGE, NewJob, Request, new_job_id
 from broadcastd.ports import Accepted, Ledger
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.settings import Settings
@@ -20,6 +25,8 @@ from broadcastd.settings import Settings
 log = structlog.get_logger()
 
 MOST_TEST_OPENIDS = 100
+LONGEST_WAIT = timedelta(days=366)
+"""Keys are kept for about as long: a job that waits longer could be accepted twice."""
 CONTENT_SHOWN = 40
 """Characters of a refused text that the log shows: the old client reads no answer, somebody must find it."""
 
@@ -48,10 +55,23 @@ class Intake:
         self._accounts = accounts
         self._jobs = jobs
         self._dedupe_window = timedelta(seconds=settings.server.dedupe_window_s)
-        self._on_unknown: OnUnknown = settings.ledger.on_unknown
+        self._reserve_bytes = settings.ledger.reserve_mb * 1024 * 1024
         self._pool = settings.pool
         self._clock = clock
         self.draining = False
+        """Until an operator says otherwise."""
+        self.stopping = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing new is begun."""
+        return self.draining or self.stopping
+
+    def drain(self, *, on: bool) -> None:
+        """Accept nothing new, or accept again. Of this process: its next start accepts."""
+        if self.draining is not on:
+            log.warning("drain_begun" if on else "drain_ended")
+        self.draining = on
 
     async def submit(self, request: Request) -> Accepted | DryRun | Refusal:
         """Accept a job, or say why not. An `Accepted` is on disk and will be sent whatever happens."""
@@ -69,8 +89,8 @@ class Intake:
         return verdict
 
     async def _submit(self, request: Request) -> Accepted | DryRun | Refusal:
-        if self.draining:
-            return Refusal(ErrorCode.DRAINING, "broadcastd is stopping; send it again when it is back")
+        if self.closed:
+            return draining(self)
         account = self._accounts.get(request.account)
         if account is None:
             known = ", ".join(sorted(self._accounts))
@@ -88,34 +108,28 @@ class Intake:
         if not request.content.strip():
             return Refusal(ErrorCode.BAD_CONTENT, "content is empty")
         names = request.channels or tuple(account.channels)
-        unknown = [name for name in names if name not in account.channels]
-        if unknown:
-            known = ", ".join(account.channels)
-            return Refusal(ErrorCode.BAD_FRAME, f"channels: unknown {unknown[0]!r}; accepted: {known}")
-        if request.to is not None and len(request.to) > MOST_TEST_OPENIDS:
-            return Refusal(ErrorCode.BAD_FRAME, f"to: at most {MOST_TEST_OPENIDS} openids")
-        if (request.template or request.extra) and not any(
-            account.channels[name].takes_data for name in names
-        ):
-            return Refusal(
-                ErrorCode.BAD_FRAME, f"template and data: no channel of {', '.join(names)} takes them"
-            )
         now = self._clock.now()
+        time = max(now, request.not_before or now)
+        wrong = _wrong_channels(request, account, names) or _wrong_times(request, now)
+        if wrong:
+            return Refusal(ErrorCode.BAD_FRAME, wrong)
         try:
-            messages = {name: account.channels[name].render(request, now) for name in names}
+            messages = {name: account.channels[name].render(request, time) for name in names}
         except ValueError as error:
             return Refusal(ErrorCode.BAD_CONTENT, str(error))
-        return NewJob(new_job_id(now), request, now, tuple(names), messages, self._on_unknown)
+        on_unknown = request.on_unknown or account.on_unknown
+        return NewJob(new_job_id(now), request, now, tuple(names), messages, on_unknown)
 
     async def _dry_run(self, job: NewJob, account: Account) -> DryRun | Refusal:
         request = job.request
+        time = max(job.accepted_at, request.not_before or job.accepted_at)
         try:
             if request.to is not None:
                 count = len(request.to)
             elif request.flag is not None:
-                count = len(await account.audience.page(job.accepted_at, request.flag, FLAG_PAGE))
+                count = len(await account.audience.page(time, request.flag, FLAG_PAGE))
             else:
-                count = await account.audience.count(job.accepted_at)
+                count = await account.audience.count(time)
         except AudienceUnavailableError as error:
             return Refusal(ErrorCode.AUDIENCE_UNAVAILABLE, f"the audience cannot be counted: {error}")
         slices = len(cut_evenly(range(count), self._pool.tasks, self._pool.slice_size))
@@ -123,8 +137,13 @@ class Intake:
 
     async def _accept(self, job: NewJob) -> Accepted | Refusal:
         request = job.request
+        why = self.not_durable
+        if why:
+            return Refusal(ErrorCode.NOT_DURABLE, f"not accepted: {why}")
         try:
             accepted = await self._ledger.accept(job, self._dedupe_window)
+        except DeadlinePassedError as error:
+            return Refusal(ErrorCode.BAD_FRAME, str(error))
         except KeyConflictError as error:
             return Refusal(ErrorCode.CONFLICT, str(error), error.job_id)
         except LedgerUnavailableError as error:
@@ -140,6 +159,50 @@ class Intake:
         if not accepted.repeat:
             self._jobs.add(accepted.job)
         return accepted
+
+    @property
+    def not_durable(self) -> str:
+        """Why no job can be put on disk just now; empty when all is well.
+
+        With little room left nothing new is taken in, so that what was accepted can end.
+        """
+        if self._ledger.trouble:
+            return self._ledger.trouble
+        free = self._ledger.free_bytes()
+        if free is not None and free < self._reserve_bytes:
+            reserve_mb = self._reserve_bytes >> 20
+            return f"the ledger's disk has {free >> 20} MB left, less than ledger.reserve_mb = {reserve_mb}"
+        return ""
+
+
+def _wrong_channels(request: Request, account: Account, names: Sequence[str]) -> str:
+    """What is wrong with whom and by which way a frame wants to reach; else empty."""
+    unknown = [name for name in names if name not in account.channels]
+    if unknown:
+        return f"channels: unknown {unknown[0]!r}; accepted: {', '.join(account.channels)}"
+    if request.to is not None and len(request.to) > MOST_TEST_OPENIDS:
+        return f"to: at most {MOST_TEST_OPENIDS} openids"
+    if (request.template or request.extra) and not any(account.channels[name].takes_data for name in names):
+        return f"template and data: no channel of {', '.join(names)} takes them"
+    return ""
+
+
+def _wrong_times(request: Request, now: datetime) -> str:
+    begins, ends = request.not_before, request.not_after
+    if begins is not None and begins > now + LONGEST_WAIT:
+        return f"not_before: at most {LONGEST_WAIT.days} days ahead"
+    if begins is not None and ends is not None and ends <= begins:
+        return "not_after: must come after not_before"
+    return ""
+
+
+def draining(intake: Intake) -> Refusal:
+    """Why nothing new is begun."""
+    if intake.stopping:
+        return Refusal(ErrorCode.DRAINING, "broadcastd is stopping; send it again when it is back")
+    return Refusal(
+        ErrorCode.DRAINING, "broadcastd is being drained: it accepts nothing new; send it again later"
+    )
 
 
 def incident() -> str:

@@ -1,5 +1,6 @@
 """The jobs that have not ended, in memory: what the planner, the dispatcher and the pages look at."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 import structlog
@@ -9,7 +10,7 @@ from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.model import HoldKind, Job
 from broadcastd.ports import Ledger
-from broadcastd.states import JobState
+from broadcastd.states import JOB_CLOSING, JobState
 
 log = structlog.get_logger()
 
@@ -18,14 +19,19 @@ MOST_OPEN_JOBS = 1_000_000
 
 
 class OpenJobs:
-    """A job comes in when it is accepted or found at start, and leaves when it is done."""
+    """A job comes in when it is accepted or found at start, and leaves when it has ended."""
 
     def __init__(self, ledger: Ledger, accounts: Mapping[str, Account], clock: Clock) -> None:
         self._ledger = ledger
         self._accounts = accounts
         self._clock = clock
         self._jobs: dict[int, OpenJob] = {}
+        self._without_account: dict[int, Job] = {}
         self._listeners: list[Callable[[OpenJob], None]] = []
+        self._watchers: list[Callable[[Job], None]] = []
+        self.closing: dict[int, Job] = {}
+        """Cancelled or past their deadline, and not ended yet: with and without an account."""
+        self.closing_goes_on = asyncio.Event()
 
     def __iter__(self) -> Iterator[OpenJob]:
         return iter(list(self._jobs.values()))
@@ -34,16 +40,22 @@ class OpenJobs:
         return len(self._jobs)
 
     def get(self, job_no: int) -> OpenJob | None:
-        """The job with this number, if it is open."""
+        """The job with this number, if it is open and its account is in the settings."""
         return self._jobs.get(job_no)
 
     def listen(self, listener: Callable[[OpenJob], None]) -> None:
-        """Call `listener` for each job that comes in, or goes on after it was held."""
+        """Call `listener` for each job that comes in, or goes on after it stood."""
         self._listeners.append(listener)
 
+    def watch(self, watcher: Callable[[Job], None]) -> None:
+        """Call `watcher` for each open job that comes in or begins a round, whatever its account."""
+        self._watchers.append(watcher)
+
     async def restore(self) -> None:
-        """Take in every job that had not ended when the daemon stopped."""
+        """Take in every open job of the ledger that is not here yet."""
         for job in await self._ledger.jobs(MOST_OPEN_JOBS, only_open=True):
+            if job.no in self._jobs or job.no in self._without_account:
+                continue
             self.add(job)
             entry = self._jobs.get(job.no)
             # A kill may have come between the last outcome and `done`.
@@ -55,66 +67,87 @@ class OpenJobs:
         if job.no in self._jobs:
             return
         account = self._accounts.get(job.account)
+        if job.state in JOB_CLOSING:
+            self.close(job)
         if account is None or not set(job.channels) <= set(account.channels):
             log.warning("job_without_account", job=job.id, account=job.account, channels=list(job.channels))
-            return
+            self._without_account[job.no] = job
+        else:
+            self._jobs[job.no] = self._entry(job, account)
+        for watcher in self._watchers:
+            watcher(job)
+        self.goes_on(job.no)
+
+    def _entry(self, job: Job, account: Account) -> OpenJob:
         audience = account.audience if job.to is None else InlineAudience(job.to)
         route = tuple(
             (account.channels[name], account.channels[name].message(job.messages[name]))
             for name in job.channels
         )
-        entry = OpenJob(job, account, audience, route, held=job.state is JobState.HELD)
-        self._jobs[job.no] = entry
-        self._tell(entry)
+        due = job.not_before is None or job.not_before <= self._clock.now()
+        return OpenJob(job, account, audience, route, job.state, due)
+
+    def goes_on(self, job_no: int) -> None:
+        """Tell who listens that there may be something to do."""
+        entry = self._jobs.get(job_no)
+        if entry is not None:
+            for listener in self._listeners:
+                listener(entry)
+
+    def changed(self, job: Job) -> None:
+        """An operator or the clock has moved a job on disk: `job` is how it stands now."""
+        entry = self._jobs.get(job.no)
+        if entry is not None:
+            entry.job, entry.state = job, job.state
+        if job.state in JOB_CLOSING:
+            self.close(job)
+
+    def close(self, job: Job) -> None:
+        """Have a job closed: those left get their outcomes, then it ends."""
+        self.closing[job.no] = job
+        self.closing_goes_on.set()
 
     async def hold(self, entry: OpenJob, reason: str) -> None:
         """Hold a job on disk; it stays open, and nobody of it is asked."""
-        if entry.held:
+        if not entry.going:
             return
-        entry.held = True
-        await self._ledger.move(entry.no, JobState.HELD, reason, HoldKind.TROUBLE)
-        log.error("job_held", job=entry.job.id, account=entry.account.name, reason=reason)
-
-    async def resume(self, job: Job) -> bool:
-        """Let a held job go on. False when it is not held, or not one of the settings' accounts."""
-        entry = self._jobs.get(job.no)
-        if entry is None or not await self._ledger.resume(job.no):
-            return False
-        entry.job = await self._ledger.job(job.id) or entry.job
-        entry.held = False
-        entry.gone_allowed = True
-        log.info("job_resumed", job=job.id, account=job.account)
-        self._tell(entry)
-        await self.finish(entry)
-        return True
+        entry.state = JobState.HELD
+        if await self._ledger.move(entry.no, JobState.HELD, reason, HoldKind.TROUBLE):
+            log.error("job_held", job=entry.job.id, account=entry.account.name, reason=reason)
 
     async def finish(self, entry: OpenJob) -> bool:
-        """Write `done` if the books balance."""
-        done = await self._ledger.finish(entry.no, self._clock.now())
-        if done is None:
-            return False
-        self._leave(entry, done)
-        return True
+        """Write the last state if the books balance and nobody is left."""
+        ended = await self._ledger.finish(entry.no, self._clock.now())
+        if ended is not None:
+            self.leave(ended)
+        return ended is not None
 
     async def ended(self, entry: OpenJob) -> None:
         """The ledger has written `done` by itself: there was nobody to ask."""
         done = await self._ledger.job(entry.job.id)
         assert done is not None
-        self._leave(entry, done)
+        self.leave(done)
 
-    def _leave(self, entry: OpenJob, done: Job) -> None:
-        self._jobs.pop(entry.no, None)
-        log.info("job_done", job=done.id, account=done.account, key=done.key, ref=done.ref, **_books(done))
-
-    def _tell(self, entry: OpenJob) -> None:
-        for listener in self._listeners:
-            listener(entry)
+    def leave(self, ended: Job) -> None:
+        """A job has ended."""
+        self._jobs.pop(ended.no, None)
+        self._without_account.pop(ended.no, None)
+        self.closing.pop(ended.no, None)
+        log.info(
+            f"job_{ended.state.value}",
+            job=ended.id,
+            account=ended.account,
+            key=ended.key,
+            ref=ended.ref,
+            **_books(ended),
+        )
 
 
 def _books(job: Job) -> dict[str, object]:
     books = job.books
     assert job.finished_at is not None
     return {
+        "round": job.round.no,
         "recipients": books.recipients,
         **{outcome.value: n for outcome, n in books.outcomes.items()},
         "by_channel": dict(books.sent_by_channel),

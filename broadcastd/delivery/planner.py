@@ -5,8 +5,9 @@ It never waits for the senders. After a kill or a cut connection it goes on afte
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
@@ -15,15 +16,24 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.cutting import cut_evenly, cut_whole, not_ascending
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.errors import AlreadyFrozenError, AudienceUnavailableError, LedgerUnavailableError
-from broadcastd.model import FLAG_PAGE, NOBODY
-from broadcastd.ports import Ledger
+from broadcastd.errors import (
+    AlreadyFrozenError,
+    AudienceUnavailableError,
+    JobEndedError,
+    LedgerUnavailableError,
+)
+from broadcastd.model import FLAG_PAGE, NOBODY, Job
+from broadcastd.ports import IdBlocks, Ledger
 from broadcastd.settings import PoolSettings
 
 log = structlog.get_logger()
 
 AT_ONCE = 4
 """Audiences of one account that are read at the same time; each takes a connection of its database."""
+
+
+RETRIED_AT_ONCE = 5000
+"""Ids of one read of the ledger, for a retry."""
 
 
 class _BadAudienceError(Exception):
@@ -43,11 +53,12 @@ class Planner:
         self._wake_dispatcher = wake
         self._turns: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
         self._planning: set[int] = set()
+        self._once_more: set[int] = set()
         self._queue: asyncio.Queue[OpenJob] = asyncio.Queue()
         jobs.listen(self._take)
 
     def _take(self, job: OpenJob) -> None:
-        if not job.job.books.planned and not job.held:
+        if not job.job.books.planned and job.going:
             self._queue.put_nowait(job)
 
     async def run(self) -> None:
@@ -59,24 +70,29 @@ class Planner:
 
     async def _plan(self, job: OpenJob) -> None:
         if job.no in self._planning:
+            # Paused and resumed: who is at it may be about to stop.
+            self._once_more.add(job.no)
             return
         self._planning.add(job.no)
         try:
             await self._freeze_audience(job)
         finally:
             self._planning.remove(job.no)
+        if job.no in self._once_more:
+            self._once_more.remove(job.no)
+            self._take(job)
 
     async def _freeze_audience(self, job: OpenJob) -> None:
         """Plan one job, for as long as it takes: a database or disk that is away delays it, no more."""
         tries = 0
-        while not job.held:
+        while job.going:
             try:
                 async with self._turns[job.account.name]:
-                    frozen = await (self._page(job) if job.job.flag is not None else self._all(job))
+                    frozen = await self._freeze_round(job)
                 await self._planned(job, frozen)
                 return
-            except AlreadyFrozenError:
-                log.warning("job_planned_before", job=job.job.id)
+            except (AlreadyFrozenError, JobEndedError) as error:
+                log.info("planning_ended", job=job.job.id, reason=str(error))
                 return
             except _BadAudienceError as error:
                 await self._jobs.hold(job, str(error))
@@ -98,15 +114,31 @@ class Planner:
         # A job may have been sent whole before its planning came to an end.
         await self._jobs.finish(job)
 
-    async def _all(self, job: OpenJob) -> int:
-        """Freeze everybody; how many are frozen in all."""
+    async def _freeze_round(self, job: OpenJob) -> int:
+        """Freeze whom the present round is for; how many are frozen in it."""
         at_start = await self._ledger.job(job.job.id)
         assert at_start is not None
-        last, frozen = at_start.planned_through, at_start.books.recipients
+        last = at_start.planned_through
+        if at_start.round.no > 1:
+            return await self._all(job, at_start, _one_by_one(self._retried(job.no, last)))
+        if job.job.flag is not None:
+            return await self._page(job)
+        return await self._all(job, at_start, job.audience.ids(job.job.time, last))
+
+    async def _retried(self, job_no: int, last: int | None) -> AsyncIterator[Sequence[int]]:
+        while ids := await self._ledger.retried_ids(job_no, last, RETRIED_AT_ONCE):
+            last = ids[-1]
+            yield ids
+
+    async def _all(self, job: OpenJob, at_start: Job, source: IdBlocks) -> int:
+        """Freeze everybody that `source` yields after the last frozen id; how many are frozen in all."""
+        last, frozen = at_start.planned_through, at_start.round.recipients
         size = self._settings.slice_size
         waiting: list[int] = []
-        async with job.audience.ids(job.job.accepted_at, last) as blocks:
+        async with source as blocks:
             async for block in blocks:
+                if not job.going:
+                    raise JobEndedError("the job stands still; it is planned on when it goes on")
                 _check(last, block)
                 last = block[-1]
                 waiting.extend(block)
@@ -119,7 +151,7 @@ class Planner:
     async def _page(self, job: OpenJob) -> int:
         """Freeze one 500 of the audience, as the old program did."""
         assert job.job.flag is not None
-        now = job.job.accepted_at
+        now = job.job.time
         ids = await job.audience.page(now, job.job.flag, FLAG_PAGE)
         _check(None, ids)
         slices = cut_evenly(ids, self._settings.tasks, self._settings.slice_size)
@@ -135,6 +167,11 @@ class Planner:
         await self._ledger.add_slices(job.no, slices, planned=planned)
         self._wake_dispatcher.set()
         return sum(len(ids) for ids in slices)
+
+
+@contextlib.asynccontextmanager
+async def _one_by_one(blocks: AsyncIterator[Sequence[int]]) -> AsyncIterator[AsyncIterator[Sequence[int]]]:
+    yield blocks
 
 
 def _check(last: int | None, ids: Sequence[int]) -> None:

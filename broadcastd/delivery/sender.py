@@ -1,5 +1,6 @@
 """One recipient through a job's channels, in order. What an errcode means is a table (`errcodes`)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -46,16 +47,22 @@ class Sender:
         self._pace = pace
         self._clock = clock
 
-    async def ask(self, job: OpenJob, who: Recipient) -> Verdict:
-        """Try the channels in turn until one decides. Never raises for what WeChat or the network do."""
+    async def ask(self, job: OpenJob, who: Recipient, may_ask: Callable[[], bool]) -> Verdict:
+        """Try the channels in turn until one decides. Never raises for what WeChat or the network do.
+
+        `may_ask` is asked right before each call: a job may be paused while one recipient's channels are
+        gone through, or while a token is waited for.
+        """
         errcode = 0
         for channel_no in range(who.channel_no, len(job.route)):
             channel, message = job.route[channel_no]
             body = message.body(who.openid, job.message_id(who.id))
             try:
-                answer = await self._attempt(job.account, channel, body)
+                answer = await self._attempt(job.account, channel, body, may_ask)
             except TokenUnavailableError as error:
                 return self._no_token(job.account, channel_no, who, str(error))
+            if answer is None:
+                return Later(0.0, "stopped", channel_no, who.tries, refusals=who.refusals)
             if not answer.answered:
                 return self._trouble(job, channel_no, who, answer)
             job.account.gate.passed()
@@ -64,14 +71,20 @@ class Sender:
                 return self._by_table(job, channel_no, who, answer)
         return Ended(Outcome.REJECTED, job.route[-1][0].name, errcode)
 
-    async def _attempt(self, account: Account, channel: Channel, body: bytes) -> Answer:
-        """One call, and one more with a new token when WeChat calls the first one stale."""
+    async def _attempt(
+        self, account: Account, channel: Channel, body: bytes, may_ask: Callable[[], bool]
+    ) -> Answer | None:
+        """One call, and one more with a new token when WeChat calls the first one stale. None: no call."""
         token = await account.tokens.token()
+        if not may_ask():
+            return None
         answer = await self._timed(channel, body, token)
         if answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
             log.info("token_stale", account=account.name, errcode=answer.errcode)
             account.tokens.discard(token)
-            answer = await self._timed(channel, body, await account.tokens.token())
+            token = await account.tokens.token()
+            # A stale token says that nothing was sent: who may not be asked again now is due later.
+            return await self._timed(channel, body, token) if may_ask() else None
         return answer
 
     async def _timed(self, channel: Channel, body: bytes, token: str) -> Answer:

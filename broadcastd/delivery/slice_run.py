@@ -165,20 +165,34 @@ class SliceRun:
                         return
                     self._more_ready.clear()
                     await self._more_ready.wait()
-                elif gate.closed:
+                elif not gate.enter():
                     await gate.wait()
                 else:
                     who = self._ready.popleft()
-                    self._settle(who, await self._sender.ask(self.job, who))
+                    try:
+                        self._settle(who, await self._sender.ask(self.job, who, self._may_ask))
+                    finally:
+                        gate.leave()
         finally:
             self._slots -= 1
+
+    def _may_ask(self) -> bool:
+        return not self._stopping
 
     def _settle(self, who: Recipient, verdict: Verdict) -> None:
         now = self._clock.now()
         match verdict:
             case Ended(outcome, channel, errcode):
                 row = OutcomeRow(
-                    self.lease.job_no, who.id, who.openid, outcome, channel, errcode, now, who.was_deferred
+                    self.lease.job_no,
+                    who.id,
+                    who.openid,
+                    outcome,
+                    channel,
+                    errcode,
+                    now,
+                    who.was_deferred,
+                    self.lease.round_no,
                 )
                 self._recorder.end(row)
             case Later(delay_s, _, channel_no, tries, in_doubt, refusals):

@@ -8,9 +8,11 @@ from broadcastd import __version__
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.dispatcher import Dispatcher
+from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.pace import Pace
-from broadcastd.delivery.recorder import Recorder
+from broadcastd.ports import Ledger
+from broadcastd.states import JobState
 
 
 class Status:
@@ -20,7 +22,8 @@ class Status:
         self,
         dispatcher: Dispatcher,
         jobs: OpenJobs,
-        recorder: Recorder,
+        intake: Intake,
+        ledger: Ledger,
         pace: Pace,
         accounts: Mapping[str, Account],
         *,
@@ -30,7 +33,8 @@ class Status:
     ) -> None:
         self._dispatcher = dispatcher
         self._jobs = jobs
-        self._recorder = recorder
+        self._intake = intake
+        self._ledger = ledger
         self._pace = pace
         self._accounts = accounts
         self._tasks = tasks
@@ -54,9 +58,38 @@ class Status:
             "tasks": {"busy": self._dispatcher.tasks_busy, "all": self._tasks},
             "in_flight": self._pace.in_flight,
             "sends_per_task": self._pace.sends_per_task,
-            "jobs": {"open": len(self._jobs), "held": sum(job.held for job in self._jobs)},
-            "ledger": self._recorder.trouble or "ok",
+            "jobs": self._counts(),
+            "ledger": self._intake.not_durable or self._ledger.copied or "ok",
+            "accepts": self._accepts(),
             "accounts": {name: self._account(account) for name, account in self._accounts.items()},
+        }
+
+    def _accepts(self) -> str:
+        if self._intake.closed:
+            return "draining"
+        return "no" if self._intake.not_durable else "yes"
+
+    def _counts(self) -> dict[str, int]:
+        states = [job.state for job in self._jobs]
+        return {
+            "open": len(states),
+            "held": states.count(JobState.HELD),
+            "paused": states.count(JobState.PAUSED),
+            "scheduled": sum(not job.due for job in self._jobs),
+        }
+
+    def drain(self) -> dict[str, Any]:
+        """How far a drain is: what goes on, what waits for somebody or its time, who is still to be asked."""
+        going = [job for job in self._jobs if job.going]
+        closing = len(self._jobs.closing)
+        done = not (going or closing or self._dispatcher.tasks_busy)
+        return {
+            "state": ("drained" if done else "draining") if self._intake.draining else "accepting",
+            "jobs": {
+                "open": len(self._jobs),
+                "going": len(going) + closing,
+                "waiting": len(self._jobs) - len(going) - closing,
+            },
         }
 
     def _account(self, account: Account) -> dict[str, Any]:

@@ -59,9 +59,9 @@ class Task:
         if not wanted:
             return []
         tries = 0
-        while not (self._stopping or work.job.held):
+        while work.job.going and not self._stopping:
             try:
-                rows = await work.job.audience.pull(work.job.job.accepted_at, min(wanted), max(wanted))
+                rows = await work.job.audience.pull(work.job.job.time, min(wanted), max(wanted))
             except AudienceUnavailableError as error:
                 tries += 1
                 delay_s = retry.DATABASE.delay_s(tries)
@@ -94,11 +94,18 @@ class Task:
             return True
         deferred = {one.recipient_id for one in work.lease.deferrals}
         for one in gone:
-            self._recorder.end(
-                OutcomeRow(
-                    work.lease.job_no, one, None, Outcome.SKIPPED, "", 0, self._clock.now(), one in deferred
-                )
+            row = OutcomeRow(
+                work.lease.job_no,
+                one,
+                None,
+                Outcome.SKIPPED,
+                "",
+                0,
+                self._clock.now(),
+                one in deferred,
+                work.lease.round_no,
             )
+            self._recorder.end(row)
         return False
 
     async def _send(self, work: Work, rows: Sequence[tuple[int, str]]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
@@ -15,7 +15,8 @@ from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.settings import ServerSettings
 from broadcastd.wire.frames import parse
 from broadcastd.wire.framing import FrameSplitter, FramingError
-from broadcastd.wire.ops import OPS, Replies, UseCases, broadcast
+from broadcastd.wire.ops import OPS, broadcast
+from broadcastd.wire.use_cases import Replies, UseCases
 from broadcastd.wire.views import Reply, refusal_view
 
 log = structlog.get_logger()
@@ -116,7 +117,7 @@ class Connection:
                 replies = await self._carry_out(fields)
         if isinstance(replies, AsyncIterator):
             async for reply in replies:
-                await self._send(refusal_view(reply) if isinstance(reply, Refusal) else reply)
+                await self._send(*(_views(reply)))
             return
         if isinstance(replies, Refusal):
             self._log_refused(replies, fields, line)
@@ -160,8 +161,9 @@ class Connection:
             return None
         return Refusal(ErrorCode.UNAUTHORIZED, "token is missing" if token is None else "token is wrong")
 
-    async def _send(self, reply: Reply) -> None:
-        self._writer.write(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))
+    async def _send(self, *replies: Reply) -> None:
+        for reply in replies:
+            self._writer.write(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))
         async with asyncio.timeout(self._settings.reply_timeout_s):
             await self._writer.drain()
 
@@ -185,6 +187,12 @@ class Connection:
             content=content[:CONTENT_SHOWN] if isinstance(content, str) else None,
             bytes=len(line),
         )
+
+
+def _views(reply: Reply | Refusal | Sequence[Reply]) -> Sequence[Reply]:
+    if isinstance(reply, Refusal):
+        return [refusal_view(reply)]
+    return [reply] if isinstance(reply, dict) else reply
 
 
 def _is_object(rest: bytes) -> bool:

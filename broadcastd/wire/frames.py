@@ -1,11 +1,13 @@
 """A frame's check: from JSON to a request or an op, with errors that name the field."""
 
+from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
-from broadcastd.model import Request
+from broadcastd.model import OnUnknown, Request
 from broadcastd.refusals import ErrorCode, Refusal
 
 FrameT = TypeVar("FrameT", bound="Frame")
@@ -31,6 +33,47 @@ Name = Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1, max_
 TextValue = Annotated[str, BeforeValidator(_number_as_text), Field(max_length=4096)]
 
 
+def _moment(value: Any) -> datetime:
+    """ISO 8601 with its offset, or Unix seconds: without a zone each side would take it for another one."""
+    wanted = 'accepted: "2026-01-31T08:00:00+08:00", or seconds since 1970'
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            moment = datetime.fromtimestamp(value, UTC)
+        else:
+            raise ValueError(wanted)  # noqa: TRY004 - pydantic wants a ValueError
+        if moment.tzinfo is None:
+            raise ValueError(f"has no offset; {wanted}")
+        moment = moment.astimezone(UTC)
+        if not EARLIEST <= moment <= LATEST:
+            raise ValueError(f"out of range; {wanted}")
+    except (OverflowError, OSError):
+        raise ValueError(f"out of range; {wanted}") from None
+    except ValueError as error:
+        raise ValueError(wanted if wanted not in str(error) else str(error)) from None
+    # The ledger keeps milliseconds: what is shown is what was meant.
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+Moment = Annotated[datetime, PlainValidator(_moment)]
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def some_of(known: Collection[str]) -> BeforeValidator:
+    """One of `known`, or a list of them."""
+
+    def check_known(value: Any) -> list[str]:
+        values = value if isinstance(value, list) else [value]
+        unknown = [one for one in values if one not in known]
+        if unknown or not values:
+            what = f"unknown {str(unknown[0])[:40]!r}" if unknown else "empty"
+            raise ValueError(f"{what}; accepted: {', '.join(known)}, one or a list of them")
+        return list(dict.fromkeys(values))
+
+    return BeforeValidator(check_known)
+
+
 class Frame(BaseModel):
     """What every frame may have. Unknown fields are refused: a misspelt one must not be silently ignored."""
 
@@ -53,6 +96,9 @@ class BroadcastFrame(Frame):
     template: Name | None = None
     data: dict[Name, TextValue] | None = None
     dry_run: bool = False
+    not_before: Moment | None = None
+    not_after: Moment | None = None
+    on_unknown: Annotated[OnUnknown, Field(strict=False)] | None = None
 
     def request(self) -> Request:
         """The model's value."""
@@ -68,6 +114,9 @@ class BroadcastFrame(Frame):
             template=self.template,
             extra=self.data or {},
             dry_run=self.dry_run,
+            not_before=self.not_before,
+            not_after=self.not_after,
+            on_unknown=self.on_unknown,
         )
 
 
@@ -96,4 +145,4 @@ def _in_words(kind: type[Frame], problem: Any) -> str:
         return f"unknown field {where!r}; accepted: {', '.join(kind.model_fields)}"
     if problem["type"] == "missing":
         return f"{where} is missing"
-    return f"{where}: {problem['msg']}"
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"

@@ -14,8 +14,8 @@ from broadcastd.errors import CannotListenError
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.settings import ServerSettings
 from broadcastd.wire.connection import Connection
-from broadcastd.wire.ops import UseCases
 from broadcastd.wire.port_holder import port_holder
+from broadcastd.wire.use_cases import UseCases
 from broadcastd.wire.views import refusal_view
 
 log = structlog.get_logger()

@@ -5,11 +5,11 @@ from typing import Any
 
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.intake import DryRun
-from broadcastd.model import Books, Job
+from broadcastd.model import Books, Job, Listed, Round
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted
 from broadcastd.refusals import Refusal
-from broadcastd.states import JOB_TERMINAL
+from broadcastd.states import JOB_GOING, JOB_TERMINAL
 
 CONTENT_IN_LIST = 60
 """Characters of the content that a list of jobs shows."""
@@ -32,13 +32,13 @@ def books_view(books: Books) -> Reply:
     }
 
 
-def job_view(job: Job, entry: OpenJob | None) -> Reply:
-    """A whole job. `entry`: what the daemon knows beyond the ledger while it is open."""
+def job_view(job: Job, entry: OpenJob | None, trouble: str) -> Reply:
+    """A whole job. `entry`: what is known beyond the ledger while it is open; `trouble`: the ledger's."""
     return {
         "job": job.id,
         "state": job.state.value,
         "reason": job.reason,
-        "waits_for": waits_for(job, entry),
+        "waits_for": waits_for(job, entry, trouble),
         "account": job.account,
         "key": job.key,
         "ref": job.ref,
@@ -52,18 +52,32 @@ def job_view(job: Job, entry: OpenJob | None) -> Reply:
         "finished_at": _iso(job.finished_at),
         "first_sent_at": _iso(job.first_sent_at),
         "last_sent_at": _iso(job.last_sent_at),
+        "not_before": _iso(job.not_before),
+        "not_after": _iso(job.not_after),
+        "on_unknown": job.on_unknown.value,
+        "round": round_view(job.round),
         "books": books_view(job.books),
     }
 
 
-def job_line(job: Job, entry: OpenJob | None) -> Reply:
+def round_view(one: Round) -> Reply:
+    """The present round."""
+    return {
+        "no": one.no,
+        "only": None if one.only is None else [outcome.value for outcome in one.only],
+        "recipients": one.recipients,
+        "ended": one.ended,
+    }
+
+
+def job_line(job: Job, entry: OpenJob | None, trouble: str) -> Reply:
     """A job in a list."""
-    whole = job_view(job, entry)
+    whole = job_view(job, entry, trouble)
     whole["content"] = job.content[:CONTENT_IN_LIST]
     return whole
 
 
-def accepted_view(accepted: Accepted, entry: OpenJob | None) -> Reply:
+def accepted_view(accepted: Accepted, entry: OpenJob | None, trouble: str) -> Reply:
     """The answer to a broadcast."""
     job = accepted.job
     return {
@@ -71,7 +85,7 @@ def accepted_view(accepted: Accepted, entry: OpenJob | None) -> Reply:
         "job": job.id,
         "state": job.state.value,
         "reason": job.reason,
-        "waits_for": waits_for(job, entry),
+        "waits_for": waits_for(job, entry, trouble),
         "repeat": accepted.repeat,
         "account": job.account,
         "key": job.key,
@@ -103,18 +117,36 @@ def refusal_view(refusal: Refusal) -> Reply:
     }
     if refusal.job_id is not None:
         reply["job"] = refusal.job_id
+    if refusal.state is not None:
+        reply["state"] = refusal.state
     return reply
 
 
-def waits_for(job: Job, entry: OpenJob | None) -> str:
+def listed_view(one: Listed) -> Reply:
+    """One recipient."""
+    return {
+        "ok": True,
+        "id": one.recipient_id,
+        "openid": one.openid,
+        "outcome": None if one.outcome is None else one.outcome.value,
+        "channel": one.channel,
+        "errcode": one.errcode,
+        "at": _iso(one.at),
+        "round": one.round_no,
+    }
+
+
+def waits_for(job: Job, entry: OpenJob | None, trouble: str) -> str:
     """What an open job waits for just now, in plain words; empty when it goes on."""
     if job.state in JOB_TERMINAL:
         return ""
     if entry is None:
         return "its account, or one of its channels, to be in the settings again"
-    if entry.held:
+    if entry.state not in JOB_GOING:
         return ""
-    return entry.waits_for or entry.account.gate.reason
+    if not entry.due and job.not_before is not None:
+        return f"its time, {job.not_before:%Y-%m-%d %H:%M:%S} UTC"
+    return trouble or entry.waits_for or entry.account.gate.reason
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -184,9 +184,10 @@ def open_job(
         Gate(clock),
         ZoneInfo("Asia/Shanghai"),
         0.2,
+        on_unknown,
     )
     route = tuple((one, one.message("a post")) for one in channels)
-    return OpenJob(a_job(on_unknown), account, account.audience, route)
+    return OpenJob(a_job(on_unknown), account, account.audience, route, JobState.RUNNING)
 
 
 async def settle_down(turns: int = 20) -> None:

@@ -81,7 +81,7 @@ def test_unknown_fields_are_named_with_what_is_accepted():
     message = refused(content="a post", contnet="x")
     assert message == (
         "unknown field 'contnet'; accepted: token, content, phone, key, ref, flag, account, to, channels,"
-        " template, data, dry_run"
+        " template, data, dry_run, not_before, not_after, on_unknown"
     )
 
 

@@ -32,7 +32,36 @@ def test_many_failures_in_a_row_close_it_for_a_while_with_the_reason(gate, clock
     assert gate.reason == "no route"
     clock.advance(PAUSES.first_s)
     assert not gate.closed
+    assert gate.reason == "no route", "until a call is answered"
+    gate.passed()
     assert gate.reason == ""
+
+
+def test_after_failures_one_call_at_a_time_tries_it(gate, clock):
+    assert gate.enter()
+    assert gate.enter(), "open: any number"
+    gate.leave()
+    gate.leave()
+    fail(gate)
+    assert not gate.enter()
+    clock.advance(PAUSES.first_s)
+    assert gate.enter()
+    assert not gate.enter()
+    gate.failed("still no route")
+    gate.leave()
+    assert gate.closed, "the one that tried it is enough"
+    clock.advance(PAUSES.longest_s)
+    assert gate.enter()
+    gate.passed()
+    assert gate.enter(), "answered: open to all"
+
+
+def test_one_that_was_let_in_and_made_no_call_does_not_keep_the_others_out(gate, clock):
+    fail(gate)
+    clock.advance(PAUSES.first_s)
+    assert gate.enter()
+    gate.leave()
+    assert gate.enter()
 
 
 def test_one_answer_between_them_keeps_it_open(gate):

@@ -31,8 +31,8 @@ class Scene:
         self.pace = Pace(60, 16)
         self.sender = Sender(self.pace, self.clock)
 
-    async def ask(self, who=ANNA):
-        verdict = await self.sender.ask(self.job, who)
+    async def ask(self, who=ANNA, may_ask=lambda: True):
+        verdict = await self.sender.ask(self.job, who, may_ask)
         assert self.pace.in_flight == 0
         return verdict
 
@@ -248,3 +248,23 @@ async def test_the_latency_reaches_the_pace():
     scene.custom.attempt = slow
     await scene.ask()
     assert scene.pace.sends_per_task == 10  # 12,000 a second x 0.05 s over 60 tasks
+
+
+async def test_a_job_that_stands_is_not_asked_on_the_next_channel():
+    scene = Scene([Answer(45015)])
+    verdict = await scene.ask(may_ask=lambda: not scene.custom.asked)
+    assert verdict == Later(0.0, "stopped", channel_no=1)
+    assert scene.template.asked == []
+
+
+async def test_a_job_that_stands_is_not_asked_with_a_new_token():
+    scene = Scene([Answer(42001)])
+    verdict = await scene.ask(Recipient(17, "o-anna", tries=2), may_ask=lambda: not scene.custom.asked)
+    assert verdict == Later(0.0, "stopped", channel_no=0, tries=2)
+    assert len(scene.custom.asked) == 1
+
+
+async def test_a_job_that_stands_is_not_asked_at_all():
+    scene = Scene()
+    assert await scene.ask(may_ask=lambda: False) == Later(0.0, "stopped")
+    assert scene.custom.asked == []

@@ -1,0 +1,39 @@
+"""Notes in the ledger that this daemon is alive, and by it notices when the ledger fails and is back."""
+
+import structlog
+
+from broadcastd.clock import Clock
+from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.errors import LedgerUnavailableError
+from broadcastd.ports import Ledger
+
+log = structlog.get_logger()
+
+EVERY_S = 5.0
+IN_TROUBLE_S = 1.0
+
+
+class Heartbeat:
+    """`run` must be running."""
+
+    def __init__(self, ledger: Ledger, jobs: OpenJobs, clock: Clock) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._clock = clock
+
+    async def run(self) -> None:
+        """One beat after the other."""
+        trouble = ""
+        while True:
+            try:
+                await self._ledger.alive(self._clock.now())
+                if trouble:
+                    log.info("ledger_writable_again", was=trouble)
+                    # A commit that nobody waited for any more may have brought a job after all.
+                    await self._jobs.restore()
+                trouble = ""
+            except LedgerUnavailableError as error:
+                if str(error) != trouble:
+                    log.error("ledger_unwritable", error=str(error))  # noqa: TRY400 - no traceback: a disk, not a bug
+                trouble = str(error)
+            await self._clock.sleep(IN_TROUBLE_S if trouble else EVERY_S)

@@ -89,10 +89,10 @@ def add_slices(
         jobs.c.planned, jobs.c.planned_through, jobs.c.recipients, jobs.c.round, jobs.c.state
     ).where(jobs.c.no == job_no)
     job = connection.execute(query).one()
-    if job.planned or (cut and job.planned_through is not None and cut[0][0] <= job.planned_through):
-        raise AlreadyFrozenError
     if JobState(job.state) not in sources_of(JobState.CANCELLING):
         raise JobEndedError
+    if job.planned or (cut and job.planned_through is not None and cut[0][0] <= job.planned_through):
+        raise AlreadyFrozenError
     changes: dict[str, Any] = {
         "planned": planned,
         "started_at": sa.func.coalesce(jobs.c.started_at, to_ms(now)),

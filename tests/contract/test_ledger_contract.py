@@ -80,8 +80,11 @@ class Bench:
         """Whether the mark was granted."""
         return lease.token not in await self.record(marks=[SliceMark(lease, upto, list(armed))])
 
-    def row(self, no, one, outcome=Outcome.SENT, channel="custom", errcode=0, *, was_deferred=False):
-        return OutcomeRow(no, one, f"o{one}", outcome, channel, errcode, self.clock.now(), was_deferred)
+    def row(
+        self, no, one, outcome=Outcome.SENT, channel="custom", errcode=0, *, was_deferred=False, round_no=1
+    ):
+        now = self.clock.now()
+        return OutcomeRow(no, one, f"o{one}", outcome, channel, errcode, now, was_deferred, round_no)
 
     async def end(self, no, *ids, **about):
         await self.record(outcomes=[self.row(no, one, **about) for one in ids])

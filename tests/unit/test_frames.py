@@ -169,3 +169,30 @@ def test_error_codes_are_a_closed_list_with_one_word_each():
     assert {code.word for code in ErrorCode if code.retry} == {
         "too_slow", "not_durable", "busy", "draining", "audience_unavailable", "internal",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2026-01-31T08:00:00+08:00", "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31T00:00:00Z", "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31 08:00:00.123456+08:00", "2026-01-31T00:00:00.123000+00:00"),
+        (1769817600, "2026-01-31T00:00:00+00:00"),
+        (1769817600.5, "2026-01-31T00:00:00.500000+00:00"),
+    ],
+)
+def test_times_as_callers_write_them(given, meant):
+    frame = check(BroadcastFrame, {"content": "a post", "not_before": given, "not_after": given})
+    assert frame.request().not_before.isoformat() == meant
+    assert frame.request().not_after.isoformat() == meant
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["2026-01-31T08:00:00", "tomorrow", "", True, [], {}, 1e300, -1, 10**18, "9999-12-31T23:59:59Z",
+     "0001-01-01T00:00:00+23:59"],
+)  # fmt: skip
+def test_times_that_are_none_say_what_is_accepted(given):
+    message = refused(content="a post", not_after=given)
+    assert message.startswith("not_after: ")
+    assert 'accepted: "2026-01-31T08:00:00+08:00", or seconds since 1970' in message

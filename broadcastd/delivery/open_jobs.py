@@ -9,7 +9,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.model import HoldKind, Job
-from broadcastd.ports import Ledger
+from broadcastd.ports import Audience, Ledger
 from broadcastd.states import JOB_CLOSING, JobState
 
 log = structlog.get_logger()
@@ -42,6 +42,13 @@ class OpenJobs:
     def get(self, job_no: int) -> OpenJob | None:
         """The job with this number, if it is open and its account is in the settings."""
         return self._jobs.get(job_no)
+
+    def audience_of(self, job: Job) -> Audience | None:
+        """Where a job's recipients are, open or not; None when its account is not in the settings."""
+        if job.to is not None:
+            return InlineAudience(job.to)
+        account = self._accounts.get(job.account)
+        return None if account is None else account.audience
 
     def listen(self, listener: Callable[[OpenJob], None]) -> None:
         """Call `listener` for each job that comes in, or goes on after it stood."""
@@ -79,7 +86,7 @@ class OpenJobs:
         self.goes_on(job.no)
 
     def _entry(self, job: Job, account: Account) -> OpenJob:
-        audience = account.audience if job.to is None else InlineAudience(job.to)
+        audience = self.audience_of(job) or account.audience
         route = tuple(
             (account.channels[name], account.channels[name].message(job.messages[name]))
             for name in job.channels

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+from broadcastd.delivery.openids import Openids
 from broadcastd.delivery.report import is_genuine, report_of
 from broadcastd.model import Job, Listed
 from broadcastd.outcomes import Outcome
@@ -44,8 +45,10 @@ async def who(use: UseCases, fields: dict[str, Any]) -> Replies:
 async def _people(use: UseCases, job: Job, frame: WhoFrame) -> Lines:
     after: int | None = 0
     listed = 0
+    names = Openids(use.jobs.audience_of(job), job)
     while after is not None:
         block, after = await use.ledger.listed(job.no, after)
+        block = await names.filled(block)
         lines = [listed_view(one) for one in _wanted(block, frame)]
         listed += len(lines)
         if lines:

@@ -23,9 +23,7 @@ def sound(alarms: Union[Alarm, Sequence[Alarm]], error: BroadcastError) -> None:
         with suppress(RuntimeError):  # no more threads: the error itself matters more
             running = Thread(target=alarm, args=(error,), name="broadcastd-alarm", daemon=True)
             running.start()
-            Thread(
-                target=running.join, args=(EXIT_WAIT_S,)
-            ).start()  # no daemon: a process's end waits for it
+            Thread(target=running.join, args=(EXIT_WAIT_S,)).start()  # no daemon: the process waits for it
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,7 @@ class MailAlarm:
         mail = EmailMessage()
         mail["From"], mail["To"] = self.sender, ", ".join(self.recipients)
         mail["Subject"] = f"broadcastd: a broadcast is not confirmed (key {error.key})"
-        mail.set_content(
-            f"{error}\n\nThe next mail will come after {self.interval_s:.0f} s at the soonest.\n"
-        )
+        mail.set_content(f"{error}\n\nThe next mail comes after {self.interval_s:.0f} s at the soonest.\n")
         state = Path(self.state_path)
         state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(BlockingIOError), locked(state):  # else another process is mailing

@@ -2,15 +2,18 @@
 
 import json
 import uuid
-from typing import Any, Optional
+from datetime import datetime
+from typing import Any, Optional, Union
 
 MAX_REPLY_BYTES = 1 << 23  # far above the daemon's longest, a thousand `jobs`
-READING_OPS = ("ping", "info", "job", "jobs")
+HARMLESS = ("ping", "info", "job", "jobs", "who", "report", "verify", "pause", "resume", "cancel", "drain")
 Text = Optional[str]
 Frame = dict[str, Any]
+Moment = Union[str, float, datetime]  # ISO 8601 with an offset, Unix seconds, or an aware datetime
 TYPES: Frame = {
     "content": str, "phone": str, "key": str, "ref": (str, int), "flag": (int, str), "account": str,
     "to": (list, tuple), "dry_run": bool, "channels": (list, tuple), "template": str, "data": dict,
+    "not_before": (str, int, float, datetime), "not_after": (str, int, float, datetime), "on_unknown": str,
 }  # fmt: skip
 
 
@@ -66,10 +69,25 @@ def broadcast_frame(fields: Frame) -> Frame:
     return frame if "to" in frame or frame.get("dry_run") else {**frame, "key": key}
 
 
+def op_frame(op: str, **fields: Any) -> Frame:
+    """An op, without the fields that are None. Raises TypeError or ValueError for what JSON cannot hold."""
+    frame = {"op": op, **{name: value for name, value in fields.items() if value is not None}}
+    encode(frame)
+    return frame
+
+
 def encode(frame: Frame, token: Text = None) -> bytes:
     """One line of UTF-8. Raises TypeError or ValueError for what JSON cannot hold."""
     frame = {**frame, "token": token} if token else frame
-    return json.dumps(frame, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return json.dumps(frame, ensure_ascii=False, allow_nan=False, default=_iso).encode() + b"\n"
+
+
+def _iso(value: Any) -> str:
+    if not isinstance(value, datetime):
+        raise TypeError(f"{type(value).__name__} is nothing that JSON holds")
+    if value.utcoffset() is None:
+        raise ValueError(f"{value} has no timezone: which moment is meant?")
+    return value.isoformat()
 
 
 def complete(answer: bytes) -> bool:

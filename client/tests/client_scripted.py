@@ -125,6 +125,11 @@ def say(raw: bytes) -> Play:
     return play
 
 
+def tell(*replies: dict[str, Any]) -> Play:
+    """Answer a frame with these lines and close."""
+    return say(b"".join(json.dumps(reply).encode() + b"\n" for reply in replies))
+
+
 def free_port() -> int:
     """A port where nobody listens (for now)."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

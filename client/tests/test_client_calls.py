@@ -5,6 +5,7 @@ import pickle
 import socket
 import threading
 import time
+from datetime import date, datetime
 
 import pytest
 from client_scripted import answer, dribble, free_port, hang_up, refuse, say, scripted, stay_silent
@@ -125,8 +126,11 @@ def test_a_test_send_that_was_not_written_is_tried_again():
     assert outcome[0]["job"] == "j1"
 
 
-@pytest.mark.parametrize(("op", "attempts"), [("ping", 2), ("job", 2), ("pause", 1)])
-def test_only_ops_that_read_are_repeated_after_a_lost_answer(op, attempts):
+REPEATED = ("ping", "info", "job", "jobs", "pause", "resume", "cancel", "drain", "report", "verify")
+
+
+@pytest.mark.parametrize(("op", "attempts"), [*((op, 2) for op in REPEATED), ("retry", 1), ("adopt", 1)])
+def test_only_ops_that_may_come_again_are_repeated_after_a_lost_answer(op, attempts):
     with scripted(hang_up, answer) as server:
         with contextlib.suppress(NoAnswer):
             Client(port=server.port).call(op)
@@ -295,6 +299,13 @@ def test_the_answer_to_a_frame_that_is_refused_before_its_end_is_read():
         ({"dryrun": True}, TypeError),
         ({"data": {"a": float("nan")}}, ValueError),
         ({"data": {"a": object()}}, TypeError),
+        ({"not_before": datetime(2026, 1, 1)}, ValueError),
+        ({"not_after": datetime(2026, 1, 1)}, ValueError),
+        ({"not_after": float("inf")}, ValueError),
+        ({"not_after": True}, TypeError),
+        ({"not_after": date(2026, 1, 1)}, TypeError),
+        ({"on_unknown": True}, TypeError),
+        ({"notafter": 1}, TypeError),
     ],
 )
 def test_wrong_arguments_are_found_before_anything_is_sent(fields, kind, tmp_path):

@@ -344,7 +344,7 @@ def test_a_thread_that_outlives_the_main_one_can_still_broadcast(folder):
 
 def test_an_interrupted_process_keeps_the_post_it_had_in_hand(folder):
     class Interrupting(Client):
-        def _attempt(self, frame, deadline_s):
+        def _connected(self, deadline_s):
             raise KeyboardInterrupt
 
     heard = []

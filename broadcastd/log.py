@@ -38,9 +38,7 @@ def configure(level: str, *, terminal: bool | None = None) -> None:
 
 
 def _json(event: EventDict, **_: Any) -> str:
-    line = orjson.dumps(event, default=str).decode()
-    # JSON escapes the control characters below space, not those above it, nor direction marks.
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+    return escaped_json(orjson.dumps(event, default=str).decode())
 
 
 def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -66,3 +64,8 @@ def escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def escaped(text: str) -> str:
     """`text` with control characters and direction marks written as \\x1b, \\u202e."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def escaped_json(line: str) -> str:
+    """The same JSON, with what it may leave as it is, such as direction marks, written as \\u202e."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)

@@ -2,10 +2,12 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from bed.mariadb import PrivateMariaDb, private_mariadb
+from bed.scripted import Run, run_command
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +27,13 @@ def mariadb() -> Iterator[PrivateMariaDb]:
     """A private MariaDB. Its folder is short: a socket's path may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="bd-") as folder, private_mariadb(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process, in a folder without settings."""
+    monkeypatch.chdir(tmp_path)
+    return partial(run_command, capsys)
 
 
 @pytest.fixture

@@ -1,23 +1,23 @@
-"""`broadcastd jobs`, `job` and `resume`."""
+"""`broadcastd jobs` and `job`."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from broadcastd.cli.target import find_target, print_json, target_options
+from broadcastd.cli.target import Target, print_json, target_options
+
+job_argument = click.argument("job_id", metavar="JOB")
 
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--open", "only_open", is_flag=True, help="Only jobs that have not ended, oldest first.")
 @target_options
-def jobs(
-    config: Path | None, host: str | None, port: int | None, as_json: bool, limit: int, only_open: bool
-) -> None:
+def jobs(target: Target, as_json: bool, limit: int, only_open: bool) -> None:
     """List the newest jobs."""
     from broadcastd.cli.show import console, jobs_table
 
-    reply = find_target(config, host, port).call({"op": "jobs", "limit": limit, "open": only_open})
+    reply = target.call({"op": "jobs", "limit": limit, "open": only_open})
     if as_json:
         print_json(reply)
     elif reply["jobs"]:
@@ -27,27 +27,17 @@ def jobs(
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB")
+@job_argument
 @target_options
-def job(config: Path | None, host: str | None, port: int | None, as_json: bool, job_id: str) -> None:
+def job(target: Target, as_json: bool, job_id: str) -> None:
     """Show JOB and its books."""
-    _one("job", config, host, port, as_json, job_id)
+    print_job(target.call({"op": "job", "job": job_id}), as_json)
 
 
-@click.command()
-@click.argument("job_id", metavar="JOB")
-@target_options
-def resume(config: Path | None, host: str | None, port: int | None, as_json: bool, job_id: str) -> None:
-    """Let a held JOB go on."""
-    _one("resume", config, host, port, as_json, job_id)
-
-
-def _one(
-    op: str, config: Path | None, host: str | None, port: int | None, as_json: bool, job_id: str
-) -> None:
+def print_job(reply: dict[str, Any], as_json: bool) -> None:
+    """A whole job, as every control answers with it."""
     from broadcastd.cli.show import console, job_table
 
-    reply = find_target(config, host, port).call({"op": op, "job": job_id})
     if as_json:
         print_json(reply)
     else:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from broadcastd.cli.target import config_option, print_json
+from broadcastd.cli.agree import agree, asks, yes_option
+from broadcastd.cli.target import Target, config_option, print_json, target_options
+from broadcastd.errors import NoDaemonError
 
 
 @click.group()
@@ -27,3 +29,24 @@ def init(config: Path | None, as_json: bool) -> None:
         print_json({"ledger": str(path), "existed": existed})
     else:
         click.echo(f"{path}: {'a ledger already' if existed else 'made'}")
+
+
+@ledger.command()
+@yes_option
+@target_options
+def adopt(target: Target, as_json: bool, yes: bool) -> None:
+    """Say that a copied or restored ledger is the one to go on with: what it holds for that goes on.
+
+    The daemon must be running; its settings name the ledger. First make sure that no other daemon works on
+    the original: else everybody left gets the message twice. On a terminal it asks first.
+    """
+    if asks(yes):
+        agree("Is it certain that no other daemon works on the original of this ledger?")
+    try:
+        reply = target.call({"op": "adopt"})
+    except NoDaemonError as error:
+        raise NoDaemonError(f"{error}; start the daemon first (`broadcastd run`)") from error
+    if as_json:
+        print_json(reply)
+    else:
+        click.echo(f"the ledger is adopted; jobs that go on: {reply['resumed']:,}")

@@ -1,6 +1,8 @@
 """The entry point: the table of commands, and how errors end."""
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Mapping
 from enum import IntEnum
@@ -32,8 +34,14 @@ COMMANDS: Mapping[str, str] = {
     "info": "broadcastd.cli.ping:info",
     "jobs": "broadcastd.cli.jobs:jobs",
     "job": "broadcastd.cli.jobs:job",
-    "resume": "broadcastd.cli.jobs:resume",
     "watch": "broadcastd.cli.watch:watch",
+    "pause": "broadcastd.cli.controls:pause",
+    "resume": "broadcastd.cli.controls:resume",
+    "cancel": "broadcastd.cli.controls:cancel",
+    "retry": "broadcastd.cli.controls:retry",
+    "drain": "broadcastd.cli.drain:drain",
+    "who": "broadcastd.cli.who:who",
+    "report": "broadcastd.cli.report:report",
     "config": "broadcastd.cli.config:config",
     "ledger": "broadcastd.cli.ledger:ledger",
     "sandbox": "broadcastd.cli.sandbox:sandbox",
@@ -57,6 +65,17 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one. A reader who has seen enough (`broadcastd jobs | head`) is a failure to click only."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered goes nowhere: else Python complains of it at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(Exit.OK)
+        return result
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="broadcastd")
@@ -69,6 +88,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command. What a user can cause ends in one readable line on stderr, never in a traceback."""
+    _spell_out_what_cannot_be_written()
     try:
         cli(arguments, standalone_mode=False)
     except click.exceptions.Abort:
@@ -86,10 +106,13 @@ def main(arguments: list[str] | None = None) -> Any:
         _fail(error, Exit.NO_DAEMON)
     except BroadcastdError as error:
         _fail(error, Exit.FAILED)
-    except BrokenPipeError:
-        # `broadcastd jobs | head`: the reader has seen enough.
-        sys.stderr.close()
-        sys.exit(Exit.OK)
+
+
+def _spell_out_what_cannot_be_written() -> None:
+    """On a terminal of another encoding, a text is shown with escapes rather than not at all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(error: Exception, code: Exit) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from broadcastd.cli.show import books_line, console
+from broadcastd.cli.show import books_line, console, state_of
 from broadcastd.log import escaped
 
 
@@ -23,32 +23,39 @@ def follow(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
         with Progress(*columns, console=out) as progress:
             bar = progress.add_task("planning", total=None, more="")
             for last in lines:
-                books = last["books"]
+                now = _present(last)
                 progress.update(
                     bar,
-                    description=last["state"],
-                    completed=books["ended"],
-                    total=books["recipients"] if books["planned"] else None,
+                    description=state_of(last),
+                    completed=now["ended"],
+                    total=now["recipients"] if last["books"]["planned"] else None,
                     more=_more(last),
                 )
     else:
         shown = ""
         for last in lines:
-            books = last["books"]
-            line = f"{last['state']} {books['ended']:,} of {books['recipients']:,} {_more(last)}"
+            now = _present(last)
+            line = f"{state_of(last)} {now['ended']:,} of {now['recipients']:,} {_more(last)}"
             if line != shown:
                 out.print(line, markup=False)
                 shown = line
     if last:
-        out.print(f"{last['state']}: {books_line(last['books'])}", markup=False)
+        out.print(f"{state_of(last)}: {books_line(last['books'])}", markup=False)
     return last
+
+
+def _present(line: dict[str, Any]) -> dict[str, Any]:
+    """What is going on: a retry counts only whom it asks again."""
+    now: dict[str, Any] = line.get("round") or line["books"]
+    return now
 
 
 def _more(line: dict[str, Any]) -> str:
     parts = [f"{n:,} {channel}" for channel, n in sorted(line["books"]["by_channel"].items())]
     if line["rate_per_s"]:
         parts.append(f"{line['rate_per_s']:,.0f}/s")
-    if line["eta_s"] is not None and line["books"]["remaining"]:
+    now = _present(line)
+    if line["eta_s"] is not None and now["recipients"] > now["ended"]:
         parts.append(f"ETA {line['eta_s']:,.0f} s")
     for trouble in (line["reason"], line["waits_for"]):
         if trouble:

@@ -1,11 +1,12 @@
 """`broadcastd send`: broadcast from the shell."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from broadcastd.cli.target import find_target, print_json, target_options
+from broadcastd.cli.moment import not_after_option, not_before_option
+from broadcastd.cli.target import Target, print_json, target_options
+from broadcastd.model import OnUnknown
 
 
 @click.command()
@@ -18,23 +19,26 @@ from broadcastd.cli.target import find_target, print_json, target_options
 @click.option(
     "--to", multiple=True, metavar="OPENID", help="A test send, to this openid only; may be repeated."
 )
+@not_before_option
+@not_after_option
+@click.option(
+    "--on-unknown",
+    type=click.Choice([one.value for one in OnUnknown]),
+    help="Who was asked and gave no answer: ask once more (it may arrive twice), or leave as unknown.",
+)
 @click.option("--dry-run", is_flag=True, help="Count and render; send nothing.")
 @target_options
-def send(
-    config: Path | None, host: str | None, port: int | None, as_json: bool, content: str, **fields: Any
-) -> None:
+def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
     """Broadcast CONTENT to every follower."""
-    from broadcastd.cli.show import console, plain
+    from broadcastd.cli.show import console, local, plain
 
     try:
         content.encode()
     except UnicodeEncodeError as error:
         raise click.UsageError("CONTENT is not UTF-8: has the terminal another encoding?") from error
     fields["content"] = content
-    frame = {name: value for name, value in fields.items() if value not in (None, (), False)}
-    if "to" in frame:
-        frame["to"] = list(frame["to"])
-    reply = find_target(config, host, port).call(frame)
+    fields["to"] = list(fields["to"]) or None
+    reply = target.call({**fields, "dry_run": fields["dry_run"] or None})
     if as_json:
         print_json(reply)
         return
@@ -47,4 +51,7 @@ def send(
             out.print(f"{channel}:", plain(message))
         return
     again = " (repeated: it was accepted before)" if reply["repeat"] else ""
-    out.print(f"job {reply['job']} {reply['state']}{again}; `broadcastd watch {reply['job']}` follows it")
+    begins = f", begins at {local(reply['not_before'])}" if reply.get("not_before") else ""
+    out.print(
+        f"job {reply['job']} {reply['state']}{again}{begins}; `broadcastd watch {reply['job']}` follows it"
+    )

@@ -12,6 +12,19 @@ from broadcastd.log import escaped
 
 PIPE_WIDTH = 200
 OUTCOMES = ("sent", "rejected", "failed", "unknown", "skipped")
+FACTS = (
+    "reason", "waits_for", "account", "key", "ref", "flag", "phone", "content", "on_unknown",
+)  # fmt: skip
+TIMES = (
+    "accepted_at", "not_before", "not_after", "started_at", "first_sent_at", "last_sent_at", "finished_at",
+)  # fmt: skip
+WHAT_NEXT = {
+    "paused": "`broadcastd resume` lets it go on",
+    "held": "see reason; `broadcastd resume` lets it go on",
+    "cancelling": "calls under way end first",
+    "expiring": "past its deadline; calls under way end first",
+    "expired": "past its deadline",
+}
 
 
 def console() -> Console:
@@ -38,18 +51,35 @@ def books_line(books: dict[str, Any]) -> str:
     return f"{books['recipients']:,} = {' + '.join(parts)}"
 
 
+def state_of(job: dict[str, Any]) -> str:
+    """`running`, or `running, round 2`."""
+    now = job.get("round") or {"no": 1}
+    return f"{job['state']}, round {now['no']}" if now["no"] > 1 else str(job["state"])
+
+
+def round_line(now: dict[str, Any]) -> str:
+    """`2, of failed and unknown: 30 of 45 ended`."""
+    of = " and ".join(now.get("only") or ("everybody",))
+    return f"{now['no']}, of {of}: {now['ended']:,} of {now['recipients']:,} ended"
+
+
 def job_table(job: dict[str, Any]) -> Table:
     """One job, a row a fact."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name in ("job", "state", "reason", "waits_for", "account", "key", "ref", "flag", "phone", "content"):
+    table.add_row("job", plain(job["job"]))
+    hint = WHAT_NEXT.get(job["state"])
+    table.add_row("state", plain(state_of(job) + (f"  ({hint})" if hint else "")))
+    for name in FACTS:
         value = job.get(name)
         if value not in (None, ""):
             table.add_row(name.replace("_", " "), plain(value))
-    for name in ("accepted_at", "started_at", "first_sent_at", "last_sent_at", "finished_at"):
+    for name in TIMES:
         if job.get(name):
             table.add_row(name.replace("_", " "), local(job[name]))
+    if (now := job.get("round")) and now["no"] > 1:
+        table.add_row("round", plain(round_line(now)))
     books = job["books"]
     table.add_row("books", books_line(books) + ("" if books["planned"] else "  (still being planned)"))
     if books["in_doubt"]:
@@ -71,8 +101,8 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Group:
         books = job["books"]
         key, ref, content = (plain(job[name] or "") for name in ("key", "ref", "content"))
         sent, of = f"{books['sent']:,}", f"{books['recipients']:,}"
-        table.add_row(job["job"], job["state"], local(job["accepted_at"]), key, ref, sent, of, content)
+        table.add_row(job["job"], state_of(job), local(job["accepted_at"]), key, ref, sent, of, content)
         trouble = job["reason"] or job["waits_for"]
         if trouble:
-            troubles.append((job["job"], "held" if job["reason"] else "waits for", trouble))
+            troubles.append((job["job"], job["state"] if job["reason"] else "waits for", trouble))
     return Group(table, *(plain(f"{job} {what}: {why}") for job, what, why in troubles))

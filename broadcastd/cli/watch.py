@@ -1,35 +1,42 @@
 """`broadcastd watch`: a live bar until the job has ended."""
 
+import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
-from broadcastd.cli.target import Target, find_target, print_json, refused, target_options
+from broadcastd.cli.jobs import job_argument
+from broadcastd.cli.main import Exit
+from broadcastd.cli.target import Target, print_json, refused, target_options
 from broadcastd.errors import NoDaemonError
+from broadcastd.states import JOB_TERMINAL, JobState
 
 RECONNECT_FOR_S = 60.0
 """A restart of the daemon takes seconds; the watcher waits for it."""
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB")
+@job_argument
 @click.option("--every", "every_s", type=float, default=0.5, show_default=True, help="Seconds between looks.")
 @target_options
-def watch(
-    config: Path | None, host: str | None, port: int | None, as_json: bool, job_id: str, every_s: float
-) -> None:
-    """Follow JOB until it has ended."""
-    lines = _lines(find_target(config, host, port), job_id, every_s)
-    if as_json:
-        for line in lines:
-            print_json(line)
-        return
-    from broadcastd.cli.progress import follow
+def watch(target: Target, as_json: bool, job_id: str, every_s: float) -> None:
+    """Follow JOB until it has ended.
 
-    follow(lines)
+    Ends with 0 when it is done, with 1 when it was cancelled or has expired.
+    """
+    lines = _lines(target, job_id, every_s)
+    if as_json:
+        last: dict[str, Any] = {}
+        for last in lines:
+            print_json(last)
+    else:
+        from broadcastd.cli.progress import follow
+
+        last = follow(lines)
+    if last["state"] != JobState.DONE:
+        sys.exit(Exit.FAILED)
 
 
 def _lines(target: Target, job_id: str, every_s: float) -> Iterator[dict[str, Any]]:
@@ -43,7 +50,7 @@ def _lines(target: Target, job_id: str, every_s: float) -> Iterator[dict[str, An
                 if line["ok"]:
                     gives_up_at = time.monotonic() + RECONNECT_FOR_S
                     yield line
-                    if line["state"] == "done":
+                    if line["state"] in JOB_TERMINAL:
                         return
         except NoDaemonError:
             if time.monotonic() > gives_up_at:

@@ -25,8 +25,8 @@ from broadcastd.errors import NoDaemonError
 def drain(target: Target, as_json: bool, no_wait: bool, off: bool, every_s: float) -> None:
     """Have the daemon accept nothing new, and finish what is there.
 
-    Follows it until nothing is left to do. Ends with 0 once it is drained, with 1 when somebody ends the drain
-    meanwhile. Ctrl-C ends only the following; `drain --off` ends the drain.
+    Follows it until nothing is left to do. Ends with 0 once it is drained, with 1 when somebody ends the
+    drain meanwhile. Ctrl-C ends only the following; `drain --off` ends the drain.
     """
     if off or no_wait:
         reply = target.call({"op": "drain", "off": off or None})

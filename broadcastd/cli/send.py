@@ -32,10 +32,6 @@ def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
     """Broadcast CONTENT to every follower."""
     from broadcastd.cli.show import console, local, plain
 
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        raise click.UsageError("CONTENT is not UTF-8: has the terminal another encoding?") from error
     fields["content"] = content
     fields["to"] = list(fields["to"]) or None
     reply = target.call({**fields, "dry_run": fields["dry_run"] or None})

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from broadcastd.log import escaped
+from broadcastd.states import JOB_TERMINAL, JobState
 
 PIPE_WIDTH = 200
 OUTCOMES = ("sent", "rejected", "failed", "unknown", "skipped")
@@ -57,6 +58,16 @@ def state_of(job: dict[str, Any]) -> str:
     return f"{job['state']}, round {now['no']}" if now["no"] > 1 else str(job["state"])
 
 
+def times_of(job: dict[str, Any]) -> list[str]:
+    """When an open job begins, and when it must have ended."""
+    times = []
+    if job["state"] == JobState.ACCEPTED and job.get("not_before"):
+        times.append(f"begins at {local(job['not_before'])}")
+    if job["state"] not in JOB_TERMINAL and job.get("not_after"):
+        times.append(f"until {local(job['not_after'])}")
+    return times
+
+
 def round_line(now: dict[str, Any]) -> str:
     """`2, of failed and unknown: 30 of 45 ended`."""
     of = " and ".join(now.get("only") or ("everybody",))
@@ -90,19 +101,20 @@ def job_table(job: dict[str, Any]) -> Table:
 
 
 def jobs_table(jobs: list[dict[str, Any]]) -> Group:
-    """Several jobs, a row each; below them why some stand."""
+    """Several jobs, a row each; below them why some stand, and when they begin and end."""
     table = Table(box=None, pad_edge=False)
     for column in ("job", "state", "accepted", "key", "ref", "sent", "of", "content"):
         table.add_column(
             column, justify="right" if column in ("sent", "of") else "left", no_wrap=column != "content"
         )
-    troubles: list[tuple[str, str, str]] = []
+    notes: list[Text] = []
     for job in jobs:
         books = job["books"]
         key, ref, content = (plain(job[name] or "") for name in ("key", "ref", "content"))
         sent, of = f"{books['sent']:,}", f"{books['recipients']:,}"
         table.add_row(job["job"], state_of(job), local(job["accepted_at"]), key, ref, sent, of, content)
-        trouble = job["reason"] or job["waits_for"]
-        if trouble:
-            troubles.append((job["job"], job["state"] if job["reason"] else "waits for", trouble))
-    return Group(table, *(plain(f"{job} {what}: {why}") for job, what, why in troubles))
+        if trouble := job["reason"] or job["waits_for"]:
+            notes.append(plain(f"{job['job']} {job['state'] if job['reason'] else 'waits for'}: {trouble}"))
+        if times := times_of(job):
+            notes.append(plain(f"{job['job']} {', '.join(times)}"))
+    return Group(table, *notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 import click
+import orjson
 
 from broadcastd import settings_file
 from broadcastd.cli.main import Exit
@@ -41,6 +42,10 @@ class Target:
 
     def _signed(self, frame: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in frame.items() if value is not None}
+        try:
+            orjson.dumps(given)
+        except orjson.JSONEncodeError as error:
+            raise click.UsageError(f"{error}. Has the terminal another encoding than UTF-8?") from error
         return given if self.token is None else {**given, "token": self.token}
 
 

@@ -3,7 +3,7 @@
 import json
 import socketserver
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,11 +12,11 @@ import pytest
 
 from broadcastd.cli.main import main
 
-Answer = bytes | Sequence[dict[str, Any]]
+Answer = bytes | Iterable[dict[str, Any]]
 
 
 class ScriptedDaemon:
-    """Each connection brings one frame and gets the next of `answers`: lines, or bytes as they are."""
+    """Each connection brings one frame and gets the next of `answers`: lines as they come, or bytes."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
@@ -30,7 +30,8 @@ class ScriptedDaemon:
                 daemon.received.append(line)
                 daemon.frames.append(json.loads(line))
                 with suppress(ConnectionError):  # the command may have seen enough
-                    self.wfile.write(_as_bytes(daemon.answers.pop(0)))
+                    for line in _lines(daemon.answers.pop(0)):
+                        self.wfile.write(line)
 
         self._server = socketserver.TCPServer(("127.0.0.1", 0), Connection)
         self.port: int = self._server.server_address[1]
@@ -43,10 +44,10 @@ class ScriptedDaemon:
         self._thread.join()
 
 
-def _as_bytes(answer: Answer) -> bytes:
+def _lines(answer: Answer) -> Iterable[bytes]:
     if isinstance(answer, bytes):
-        return answer
-    return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in answer)
+        return [answer]
+    return (json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in answer)
 
 
 @contextmanager

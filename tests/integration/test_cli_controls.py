@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +143,8 @@ def test_retry_of_a_job_that_goes_on_is_refused(run: Run) -> None:
         ("who", "j1", "--json", "--format", "csv"),
         ("report",),
         ("drain", "--every", "0"),
+        ("send", "x", "--flag", "99999999999999999999"),
+        ("job", "\udcff"),
     ],
 )
 def test_wrong_usage_is_code_2_and_sends_nothing(run: Run, wrong: tuple[str, ...]) -> None:
@@ -167,6 +173,28 @@ def test_drain_follows_until_it_is_drained(run: Run) -> None:
         "",
     )
     assert [json.loads(line) for line in as_json.out.splitlines()] == lines
+
+
+def test_ctrl_c_ends_the_following_and_says_that_the_drain_goes_on(tmp_path: Path) -> None:
+    leave = threading.Event()
+
+    def lines() -> Iterator[dict[str, Any]]:
+        yield drain_reply("draining", 9)
+        leave.wait(30)
+
+    with scripted_daemon(lines()) as daemon:
+        command = [sys.executable, "-m", "broadcastd", "drain", "--port", str(daemon.port)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("draining: ")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        leave.set()
+    assert process.returncode == 130
+    assert said.strip() == "broadcastd: the daemon goes on draining; `broadcastd drain --off` ends that"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from bed.scripted import job_reply
 
 from broadcastd.cli.drain import drain_line
 from broadcastd.cli.progress import follow
-from broadcastd.cli.show import WHAT_NEXT, console, job_table, jobs_table, round_line, state_of
+from broadcastd.cli.show import WHAT_NEXT, console, job_table, jobs_table, local, round_line, state_of
 from broadcastd.states import JobState
 
 SECOND = {"no": 2, "only": ["failed", "unknown"], "recipients": 45, "ended": 30}
@@ -74,6 +74,20 @@ def test_a_followed_retry_counts_whom_it_asks_again(capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert "running, round 2 30 of 45 690 custom, 10/s, ETA 2 s" in text
     assert text.splitlines()[-1].startswith("cancelled, round 2: 1,200 = 690 custom")
+
+
+def test_when_a_job_begins_and_ends_is_told_while_it_matters(capsys: pytest.CaptureFixture[str]) -> None:
+    times = {"not_before": "2026-11-24T10:00:00+00:00", "not_after": "2026-11-25T10:00:00+00:00"}
+    begins, until = (f"{local(times[name])}" for name in ("not_before", "not_after"))
+    states = ("accepted", "running", "expired")
+    jobs = [job_reply(state, job=f"j-{state}", **times) for state in states]
+    lines = shown(capsys, jobs_table(jobs)).splitlines()
+    assert lines[-2:] == [f"j-accepted begins at {begins}, until {until}", f"j-running until {until}"]
+    follow([{**job, "rate_per_s": 0, "eta_s": None} for job in jobs])
+    followed = capsys.readouterr().out
+    assert f"accepted 700 of 1,200 690 custom, begins at {begins}, until {until}\n" in followed
+    assert f"running 700 of 1,200 690 custom, until {until}\n" in followed
+    assert "expired 700 of 1,200 690 custom\n" in followed
 
 
 def test_a_drain_in_one_line() -> None:

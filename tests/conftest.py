@@ -1,5 +1,7 @@
 """Fixtures of the test bed, for all kinds of tests."""
 
+import io
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -31,8 +33,9 @@ def mariadb() -> Iterator[PrivateMariaDb]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process, in a folder without settings."""
+    """Run a command in this process, in a folder without settings; nobody is there to be asked."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
     return partial(run_command, capsys)
 
 

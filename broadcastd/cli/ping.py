@@ -32,6 +32,8 @@ def info(target: Target, as_json: bool) -> None:
     click.echo(f"tasks     {tasks['busy']} of {tasks['all']} busy, {reply['in_flight']} sends in flight")
     others = "".join(f", {n} {name}" for name, n in jobs.items() if name not in ("open", "held") and n)
     click.echo(f"jobs      {jobs['open']} open, {jobs['held']} of them held{others}")
+    if (accepts := reply.get("accepts", "yes")) != "yes":
+        click.echo(f"accepts   nothing new: {'it drains' if accepts == 'draining' else 'see ledger'}")
     click.echo(f"ledger    {reply['ledger']}")
     for name, account in reply["accounts"].items():
         click.echo(f"account   {name}: WeChat {account['wechat']}; audience {account['audience']}")

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from broadcastd.cli.show import books_line, console, state_of, times_of
+from broadcastd.cli.show import books_line, console, deadline_of, state_of
 from broadcastd.log import escaped
 
 
@@ -57,8 +57,7 @@ def _more(line: dict[str, Any]) -> str:
     now = _present(line)
     if line["eta_s"] is not None and now["recipients"] > now["ended"]:
         parts.append(f"ETA {line['eta_s']:,.0f} s")
-    parts += times_of(line)
-    for trouble in (line["reason"], line["waits_for"]):
+    for trouble in (deadline_of(line), line["reason"], line["waits_for"]):
         if trouble:
             parts.append(escaped(trouble))
     return ", ".join(parts)

@@ -35,9 +35,9 @@ def report(target: Target, as_json: bool, job_id: str | None, file: IO[bytes] | 
         print_json(reply)
         return
     from broadcastd.cli.show import console
-    from broadcastd.cli.show_report import report_table
+    from broadcastd.cli.show_report import report_text
 
-    console().print(report_table(reply["report"]))
+    console().print(report_text(reply["report"]))
 
 
 def _verify(target: Target, as_json: bool, file: IO[bytes]) -> None:

@@ -30,7 +30,7 @@ from broadcastd.model import OnUnknown
 @target_options
 def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
     """Broadcast CONTENT to every follower."""
-    from broadcastd.cli.show import console, local, plain
+    from broadcastd.cli.show import console, plain
 
     fields["content"] = content
     fields["to"] = list(fields["to"]) or None
@@ -47,7 +47,6 @@ def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
             out.print(f"{channel}:", plain(message))
         return
     again = " (repeated: it was accepted before)" if reply["repeat"] else ""
-    begins = f", begins at {local(reply['not_before'])}" if reply.get("not_before") else ""
-    out.print(
-        f"job {reply['job']} {reply['state']}{again}{begins}; `broadcastd watch {reply['job']}` follows it"
-    )
+    waits = f", waits for {reply['waits_for']}" if reply["waits_for"] else ""
+    job = reply["job"]
+    out.print(plain(f"job {job} {reply['state']}{again}{waits}; `broadcastd watch {job}` follows it"))

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from broadcastd.log import escaped
-from broadcastd.states import JOB_TERMINAL, JobState
+from broadcastd.states import JOB_TERMINAL
 
 PIPE_WIDTH = 200
 OUTCOMES = ("sent", "rejected", "failed", "unknown", "skipped")
@@ -58,14 +58,10 @@ def state_of(job: dict[str, Any]) -> str:
     return f"{job['state']}, round {now['no']}" if now["no"] > 1 else str(job["state"])
 
 
-def times_of(job: dict[str, Any]) -> list[str]:
-    """When an open job begins, and when it must have ended."""
-    times = []
-    if job["state"] == JobState.ACCEPTED and job.get("not_before"):
-        times.append(f"begins at {local(job['not_before'])}")
-    if job["state"] not in JOB_TERMINAL and job.get("not_after"):
-        times.append(f"until {local(job['not_after'])}")
-    return times
+def deadline_of(job: dict[str, Any]) -> str:
+    """Until when an open job may run; empty when there is no end to it."""
+    ends = job["state"] not in JOB_TERMINAL and job.get("not_after")
+    return f"until {local(job['not_after'])}" if ends else ""
 
 
 def round_line(now: dict[str, Any]) -> str:
@@ -101,7 +97,7 @@ def job_table(job: dict[str, Any]) -> Table:
 
 
 def jobs_table(jobs: list[dict[str, Any]]) -> Group:
-    """Several jobs, a row each; below them why some stand, and when they begin and end."""
+    """Several jobs, a row each; below them why some stand, and their deadlines."""
     table = Table(box=None, pad_edge=False)
     for column in ("job", "state", "accepted", "key", "ref", "sent", "of", "content"):
         table.add_column(
@@ -115,6 +111,6 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Group:
         table.add_row(job["job"], state_of(job), local(job["accepted_at"]), key, ref, sent, of, content)
         if trouble := job["reason"] or job["waits_for"]:
             notes.append(plain(f"{job['job']} {job['state'] if job['reason'] else 'waits for'}: {trouble}"))
-        if times := times_of(job):
-            notes.append(plain(f"{job['job']} {', '.join(times)}"))
+        if until := deadline_of(job):
+            notes.append(plain(f"{job['job']} {until}"))
     return Group(table, *notes)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from rich.table import Table
+from rich.text import Text
 
 from broadcastd.cli.show import plain
 
@@ -20,14 +20,15 @@ MEANINGS = {
 }
 
 
-def report_table(report: Mapping[str, Any]) -> Table:
-    """One fact a row."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, text in report_rows(report):
-        table.add_row(plain(name), plain(text))
-    return table
+def report_text(report: Mapping[str, Any]) -> Text:
+    """One fact a line."""
+    rows = [(plain(name), plain(text)) for name, text in report_rows(report)]
+    width = max((name.cell_len for name, _ in rows), default=0)
+    lines = []
+    for name, text in rows:
+        name.stylize("bold")
+        lines.append(name + " " * (width + 2 - name.cell_len) + text)
+    return Text("\n").join(lines)
 
 
 def report_rows(report: Mapping[str, Any]) -> Rows:
@@ -106,6 +107,7 @@ SHOWN: Mapping[str, Show] = {
     "key": _fact("key"),
     "ref": _fact("ref"),
     "flag": _fact("flag"),
+    "test": lambda value: [("test send", "yes: only to openids that were named")] if value else [],
     "state": _fact("state"),
     "final": _fact("final", _final),
     "accepted_at": _fact("accepted", moment),

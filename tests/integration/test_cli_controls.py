@@ -253,8 +253,7 @@ ACCEPTED = job_reply("accepted", repeat=False)
 
 
 def test_send_with_times_and_policy(run: Run) -> None:
-    at = "2026-11-24T10:00:00.000+00:00"
-    with scripted_daemon([{**ACCEPTED, "not_before": at}]) as daemon:
+    with scripted_daemon([{**ACCEPTED, "waits_for": "its time, 2026-11-24 10:00:00 UTC"}]) as daemon:
         times = ("--not-before", "2026-11-24T18:00+08:00", "--not-after", "1795600800")
         ran = run("send", "求購", *times, "--on-unknown", "leave", "--port", daemon.port)
     assert daemon.frames == [
@@ -265,7 +264,9 @@ def test_send_with_times_and_policy(run: Run) -> None:
     ]  # fmt: skip
     assert "求購".encode() in daemon.received[0]
     assert ran.code == 0
-    assert "job j1 accepted, begins at 2026-11-2" in ran.out
+    assert ran.out == (
+        "job j1 accepted, waits for its time, 2026-11-24 10:00:00 UTC; `broadcastd watch j1` follows it\n"
+    )
 
 
 def test_send_sends_the_first_page_only_when_that_is_asked(run: Run) -> None:
@@ -274,7 +275,7 @@ def test_send_sends_the_first_page_only_when_that_is_asked(run: Run) -> None:
         run("send", "x", "--flag", "0", "--port", daemon.port)
         ran = run("send", "x", "--to", "oA", "--to", "oB", "--port", daemon.port)
     assert daemon.frames == [{"content": "x", "flag": 0}, {"content": "x", "to": ["oA", "oB"]}]
-    assert "begins" not in ran.out
+    assert ran.out == "job j1 accepted; `broadcastd watch j1` follows it\n"
 
 
 @pytest.mark.parametrize(("state", "code"), [("done", 0), ("cancelled", 1), ("expired", 1)])
@@ -288,15 +289,23 @@ def test_watch_ends_with_the_job(run: Run, state: str, code: int) -> None:
     assert [json.loads(line)["state"] for line in as_json.out.splitlines()] == ["running", "paused", state]
 
 
-def test_info_shows_counts_of_a_later_daemon(run: Run) -> None:
+@pytest.mark.parametrize(
+    ("accepts", "line"),
+    [
+        ("yes", ""),
+        ("draining", "accepts   nothing new: it drains\n"),
+        ("no", "accepts   nothing new: see ledger\n"),
+    ],
+)
+def test_info_shows_what_stands_and_whether_it_accepts(run: Run, accepts: str, line: str) -> None:
     reply = {
         "ok": True, "op": "info", "version": "9", "pid": 1, "uptime_s": 5.0, "tasks": {"busy": 1, "all": 60},
         "in_flight": 2, "jobs": {"open": 4, "held": 1, "paused": 2, "scheduled": 0}, "ledger": "ok",
-        "accounts": {"default": {"wechat": "ok", "audience": "ok"}},
+        "accepts": accepts, "accounts": {"default": {"wechat": "ok", "audience": "ok"}},
     }  # fmt: skip
     with scripted_daemon([reply]) as daemon:
         ran = run("info", "--port", daemon.port)
-    assert "jobs      4 open, 1 of them held, 2 paused\n" in ran.out
+    assert f"jobs      4 open, 1 of them held, 2 paused\n{line}ledger    ok\n" in ran.out
 
 
 @pytest.mark.parametrize(

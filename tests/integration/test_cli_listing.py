@@ -134,7 +134,7 @@ def test_report_for_people_and_for_machines(run: Run) -> None:
         as_json = run("report", "j1", "--json", "--port", daemon.port)
     assert daemon.frames == [{"op": "report", "job": "j1"}] * 2
     assert ran.code == 0
-    assert "recipients  1,200" in ran.out
+    assert "recipients  1,200\n" in ran.out
     assert "5ea1" in ran.out
     assert json.loads(as_json.out) == REPLY
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcastd.cli.show import console
-from broadcastd.cli.show_report import SHOWN, report_rows, report_table
+from broadcastd.cli.show_report import SHOWN, report_rows, report_text
 
 REPORT: dict[str, Any] = {
-    "job": "j1", "account": "default", "key": "order-17", "ref": None, "flag": 0, "state": "done",
-    "final": True,
-    "content_sha256": "c0ffee", "messages_sha256": {"custom": "abc", "template": "def"},
+    "job": "j1", "account": "default", "key": "order-17", "ref": None, "flag": 0, "test": False,
+    "state": "done", "final": True, "content_sha256": "c0ffee",
+    "messages_sha256": {"custom": "abc", "template": "def"},
     "accepted_at": "2026-11-24T10:00:00.000+00:00", "not_before": None, "not_after": None,
     "first_sent_at": "2026-11-24T10:00:01.000+00:00", "last_sent_at": "2026-11-24T10:00:05.000+00:00",
     "finished_at": "2026-11-24T10:00:06.000+00:00", "duration_s": 1234.5, "rate_per_s": 300.2,
@@ -51,6 +51,8 @@ def test_every_fact_is_shown_once_with_its_meaning() -> None:
     assert found["balanced"].startswith("yes")
     assert found["final"] == "yes"
     assert found["hmac"] == "5ea1"
+    assert "test send" not in found
+    assert "test send" in dict(report_rows({**REPORT, "test": True}))
     assert "ref" not in found
     assert "not before" not in found
 
@@ -80,8 +82,11 @@ def test_no_report_at_all_makes_it_fail(report: dict[str, Any]) -> None:
 
 
 def test_on_a_terminal_it_cannot_steer(capsys: pytest.CaptureFixture[str]) -> None:
-    console().print(report_table({**REPORT, "key": "求購\x1b[2J[red]", "extra": "\u202e"}))
+    console().print(report_text({**REPORT, "key": "求購\x1b[2J[red]", "extra": "\u202e"}))
     shown = capsys.readouterr().out
     assert "求購\\x1b[2J[red]" in shown
     assert "\\u202e" in shown
     assert REPORT["hmac_of"] in shown
+    lines = shown.splitlines()
+    assert lines[0] == "job                         j1"
+    assert all(line == line.rstrip() for line in lines)

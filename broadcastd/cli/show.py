@@ -21,7 +21,7 @@ TIMES = (
 )  # fmt: skip
 WHAT_NEXT = {
     "paused": "`broadcastd resume` lets it go on",
-    "held": "see reason; `broadcastd resume` lets it go on",
+    "held": "waits for an operator, for the reason below",
     "cancelling": "calls under way end first",
     "expiring": "past its deadline; calls under way end first",
     "expired": "past its deadline",

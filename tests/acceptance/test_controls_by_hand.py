@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -144,6 +145,25 @@ def test_drain(bed: Bed) -> None:
     assert bed.json("drain", "--no-wait")["state"] == "drained"
     assert bed.shell("drain", "--off").startswith("accepting: ")
     assert bed.json("send", "in time")["ok"]
+
+
+def test_a_copied_ledger_is_adopted(bed: Bed, tmp_path: Path, run: Run) -> None:
+    bed.endpoint.latency_s = 0.1
+    job = bed.json("send", "copied")["job"]
+    eventually(lambda: bed.endpoint.calls >= 8, what="some were asked")
+    bed.daemon.kill()
+    bed.endpoint.latency_s = 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for part in tmp_path.glob("ledger.db*"):
+        shutil.copy(part, elsewhere)
+    site = f"sqlite:///{tmp_path / 'site.db'}"
+    with daemon_process(elsewhere, bed.endpoint.url, site, pool=SLOW, channels=["custom"]) as daemon:
+        copy = Bed(daemon, bed.endpoint, run)
+        assert "waits for an operator" in copy.shell("job", job)
+        assert "`broadcastd ledger adopt`" in copy.shell("resume", job, code=5)
+        assert copy.shell("ledger", "adopt") == "the ledger is adopted; jobs that go on: 1\n"
+        assert "done: 300 = " in copy.shell("watch", job)
 
 
 def test_adopting_what_is_no_copy_changes_nothing(bed: Bed) -> None:

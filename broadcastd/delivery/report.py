@@ -59,7 +59,12 @@ def is_genuine(report: Report, key: str) -> bool:
     """Whether this very report was made with this key."""
     rest = {name: value for name, value in report.items() if name != "hmac"}
     given = report.get("hmac")
-    return isinstance(given, str) and hmac.compare_digest(given.encode(), _hmac(rest, key).encode())
+    try:
+        return isinstance(given, str) and hmac.compare_digest(
+            given.encode(errors="replace"), _hmac(rest, key).encode()
+        )
+    except TypeError:  # nested deeper than any report, or numbers beyond 64 bits
+        return False
 
 
 def _hmac(report: Report, key: str) -> str:

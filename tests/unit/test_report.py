@@ -78,6 +78,12 @@ def test_a_report_that_was_touched_is_not_genuine(job):
     assert not is_genuine(report, "another key")
     assert not is_genuine({**report, "extra": 1}, KEY)
     assert not is_genuine({}, KEY)
+    nested: dict[str, object] = {}
+    for _ in range(300):
+        nested = {"deeper": nested}
+    assert not is_genuine({**report, "extra": nested}, KEY)
+    assert not is_genuine({**report, "recipients": 2**70}, KEY)
+    assert not is_genuine({**report, "hmac": "\udcff"}, KEY)
 
 
 def test_a_job_that_runs_has_a_report_that_is_not_final(job):

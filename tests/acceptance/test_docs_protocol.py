@@ -2,27 +2,29 @@
 
 import json
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bed.daemon import DaemonProcess, daemon_process
-from bed.endpoint import OK, counting_endpoint
+from bed.endpoint import OK, CountingEndpoint, counting_endpoint
 from bed.site import sqlite_site
 from bed.wire import RawClient
 
 from broadcastd.cli.main import Exit
-from broadcastd.model import Books
+from broadcastd.model import Books, Listed, Round
 from broadcastd.refusals import ErrorCode
 from broadcastd.settings import ServerSettings
 from broadcastd.states import JOB_ARROWS
 from broadcastd.wire.frames import BroadcastFrame
 from broadcastd.wire.ops import OPS
-from broadcastd.wire.views import books_view
+from broadcastd.wire.views import books_view, listed_view, round_view
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "protocol.md").read_text(encoding="utf-8")
@@ -31,8 +33,14 @@ OUTSIDE_WINDOW = (
     b'{"errcode":45015,"errmsg":"response out of time limit or subscription is canceled rid: 1-2-3"}'
 )
 
+NOT_FOLLOWING = b'{"errcode":40003,"errmsg":"invalid openid rid: 1-2-3"}'
+
 ANYTHING = "…"
+COPIED = "copied"
+"""Settings of a dialogue whose daemon finds its ledger copied from another folder."""
 NAME = re.compile(r"\$([a-z]+)")
+VALUE = re.compile(r'"\$([a-z]+)"')
+LATER = re.compile(r"<in (\d+) s>")
 
 
 @dataclass
@@ -63,7 +71,7 @@ def _names(cell: str) -> list[str]:
 class Player:
     """Plays dialogues, one connection each. What a `$name` was bound to holds for the whole page."""
 
-    bound: dict[str, str] = field(default_factory=dict)
+    bound: dict[str, Any] = field(default_factory=dict)
 
     def play(self, dialogue: Dialogue, daemon: DaemonProcess) -> None:
         any_lines = False
@@ -90,7 +98,9 @@ class Player:
             assert daemon.process is not None
             daemon.process.send_signal(signal.SIGTERM)
         elif said != "<silence>":
-            said = re.sub(r"<(\d+) × x>", lambda found: "x" * int(found[1]), self._filled(said))
+            said = self._filled(VALUE.sub(self._value, said))
+            said = re.sub(r"<(\d+) × x>", lambda found: "x" * int(found[1]), said)
+            said = LATER.sub(lambda found: _moment(int(found[1])), said)
             whole = said.removesuffix("<more to come>").removesuffix("<CRLF>")
             bare = said.endswith("<more to come>") or following in (["C: <EOF>"], ["C: <silence>"])
             client.send(whole + ("" if bare else "\r\n" if said.endswith("<CRLF>") else "\n"))
@@ -126,15 +136,52 @@ class Player:
             parts = [] if same else [f"{path} is {found!r}, not {wanted!r}"]
         return next(filter(None, parts), "")
 
+    def _value(self, found: re.Match[str]) -> str:
+        """A whole answer's part, as it came."""
+        return json.dumps(self.bound[found[1]]) if found[1] in self.bound else found[0]
+
     def _filled(self, text: str) -> str:
-        return NAME.sub(lambda found: self.bound.get(found[1], found[0]), text)
+        return NAME.sub(lambda found: str(self.bound.get(found[1], found[0])), text)
 
 
-def _answer(path: str, body: dict[str, object]) -> bytes:
-    who = str(body["touser"])
-    if who == "oQUOTA":
-        return b'{"errcode":45009,"errmsg":"reach max api daily quota limit rid: 1-2-3"}'
-    return OUTSIDE_WINDOW if "custom" in path and who[-1] in "05" else OK
+def _moment(later_s: int) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=later_s)).isoformat()
+
+
+class Followers:
+    """What WeChat says of them: `oQUOTA` comes when nothing is left, `oBACK` follows only the second time."""
+
+    def __init__(self) -> None:
+        self._asked: set[str] = set()
+
+    def answer(self, path: str, body: dict[str, object]) -> bytes:
+        who = str(body["touser"])
+        if who == "oQUOTA":
+            return b'{"errcode":45009,"errmsg":"reach max api daily quota limit rid: 1-2-3"}'
+        if who == "oBACK" and who not in self._asked:
+            self._asked.add(who)
+            return NOT_FOLLOWING
+        return OUTSIDE_WINDOW if "custom" in path and who[-1] in "05" else OK
+
+
+def _start(
+    stack: ExitStack, folder: Path, endpoint: CountingEndpoint, site: str, settings: str
+) -> DaemonProcess:
+    """The daemon of the dialogues with these settings: `name=value` of a server's, `ledger.name=value`."""
+    folder.mkdir()
+    if settings == COPIED:
+        original = folder / "original"
+        original.mkdir()
+        with daemon_process(original, endpoint.url, site) as daemon:
+            daemon.stop()
+        folder = folder / "copy"
+        shutil.copytree(original, folder)
+    words = [] if settings == COPIED else settings.split()
+    ledger = [word.removeprefix("ledger.") for word in words if word.startswith("ledger.")]
+    server = [word for word in words if not word.startswith("ledger.")]
+    return stack.enter_context(
+        daemon_process(folder, endpoint.url, site, server="\n".join(server), ledger="\n".join(ledger))
+    )
 
 
 def test_every_dialogue_goes_as_it_is_written(tmp_path: Path) -> None:
@@ -143,20 +190,16 @@ def test_every_dialogue_goes_as_it_is_written(tmp_path: Path) -> None:
     played = 0
     with ExitStack() as stack:
         endpoint = stack.enter_context(counting_endpoint())
-        endpoint.answer = _answer
+        endpoint.answer = Followers().answer
         site = sqlite_site(tmp_path / "site.db", FOLLOWERS)
         for dialogue in _dialogues():
             if dialogue.settings not in daemons:
                 folder = tmp_path / str(len(daemons))
-                folder.mkdir()
-                server = "\n".join(dialogue.settings.split())
-                daemons[dialogue.settings] = stack.enter_context(
-                    daemon_process(folder, endpoint.url, site, server=server)
-                )
+                daemons[dialogue.settings] = _start(stack, folder, endpoint, site, dialogue.settings)
             player.play(dialogue, daemons[dialogue.settings])
             played += 1
     assert played == PAGE.count("```dialogue")
-    assert played >= 20
+    assert played >= 30
 
 
 def test_the_error_codes_are_exactly_these() -> None:
@@ -179,12 +222,21 @@ def test_the_books_are_exactly_these() -> None:
     assert listed == list(books_view(Books()))
 
 
+def test_a_round_has_exactly_these_fields() -> None:
+    assert [_names(row[0])[0] for row in _table("### Rounds")] == list(round_view(Round()))
+
+
+def test_a_line_of_who_has_exactly_these_fields() -> None:
+    listed = [_names(row[0])[0] for row in _table("### `who`")]
+    assert ["ok", *listed] == list(listed_view(Listed(1)))
+
+
 def test_the_states_and_their_arrows_are_exactly_these() -> None:
     listed = {_names(row[0])[0]: set(_names(row[2])) for row in _table("### States")}
     assert listed == {state.value: {to.value for to in arrows} for state, arrows in JOB_ARROWS.items()}
 
 
-def test_a_job_has_exactly_the_fields_of_the_table(tmp_path: Path) -> None:
+def test_jobs_and_reports_have_exactly_the_fields_of_the_tables(tmp_path: Path) -> None:
     listed = [name for row in _table("## Answers") for name in _names(row[0])]
     with (
         counting_endpoint() as endpoint,
@@ -193,12 +245,18 @@ def test_a_job_has_exactly_the_fields_of_the_table(tmp_path: Path) -> None:
         accepted = daemon.call({"content": "hello"})
         job = daemon.job(accepted["job"])
         info = daemon.call({"op": "info"})
+        report = daemon.call({"op": "report", "job": accepted["job"]})["report"]
+        drain = daemon.call({"op": "drain"})
     assert sorted(listed) == sorted(job.keys() - {"ok"})
     answer = re.search(r"A broadcast that is accepted answers with ([^.]*)\.", PAGE)
     assert answer is not None
     assert sorted(_names(answer[1])) == sorted(accepted)
     of_info = [_names(row[0])[0] for row in _table("### `info`")]
     assert sorted([*of_info, "ok", "op", "version", "pid", "uptime_s"]) == sorted(info)
+    of_report = [name for row in _table("### `report`") for name in _names(row[0])]
+    assert sorted(of_report) == sorted(report)
+    of_drain = [_names(row[0])[0] for row in _table("### `drain`")]
+    assert sorted([*of_drain, "ok"]) == sorted(drain)
 
 
 def test_the_limits_are_exactly_these() -> None:

@@ -3,12 +3,9 @@
 import configparser
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import BaseModel
-
-from broadcastd.settings import AccountSettings, Settings
+from bed.settings_keys import default_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
@@ -40,20 +37,6 @@ def test_what_it_points_at_is_there() -> None:
             assert re.search(rf"(def|class) {symbol}\b", text), f"{symbol} in {name}"
 
 
-def _default(path: str) -> Any:
-    """What a settings key is when nobody sets it; fails for a key that there is not."""
-    first, *rest = path.split(".")
-    model: type[BaseModel] = Settings
-    if first == "accounts":
-        model, (_name, first, *rest) = AccountSettings, rest
-    for name in rest:
-        kind = model.model_fields[first].annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, BaseModel)
-        model, first = kind, name
-    return model.model_fields[first].default
-
-
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
 def test_the_settings_of_the_readme_and_their_defaults(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -64,7 +47,7 @@ def test_the_settings_of_the_readme_and_their_defaults(page: str) -> None:
         for number, key in enumerate(re.findall(r"`([^`]+)`", keys)):
             if key.startswith(".") or key.endswith("_file"):
                 continue
-            default = _default(key)
+            default = default_of(key)
             if values:
                 said = values[number].strip("[]").replace('"', "")
                 known = ", ".join(default) if isinstance(default, tuple) else str(default)

@@ -134,7 +134,7 @@ class Daemon:
             away_s=away_s,
         )
         if opening.copied:
-            log.critical("ledger_copied", why=opening.copied, mend="broadcastd ledger adopt")
+            log.critical("ledger_copied", why=opening.copied)
 
     def _account(self, name: str, settings: AccountSettings, stack: contextlib.AsyncExitStack) -> Account:
         database = open_database(settings.audience)

@@ -159,10 +159,10 @@ class Ledger(Protocol):
         """All rounds of a job, the first one first."""
         ...
 
-    async def listed(self, job_no: int, after: int) -> tuple[Sequence[Listed], int | None]:
-        """The recipients of the next slice of the first round above number `after` (from 0), and its number.
+    async def listed(self, job_no: int, after: int | None) -> tuple[Sequence[Listed], int | None]:
+        """The recipients of the next slice above id `after` (None: of the first one), and its last id.
 
-        Number None: there is none, and so nobody more.
+        None for it: there is none, and so nobody more. Nobody is listed twice, though slices are split.
         """
         ...
 

@@ -15,7 +15,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.model import HoldKind, Job
+from broadcastd.model import Job
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Ledger
 from broadcastd.refusals import ErrorCode, Refusal
@@ -88,7 +88,7 @@ class Controls:
             if job.state not in (JobState.HELD, JobState.PAUSED):
                 return _wrong_state(job, "there is nothing to resume")
             if self._ledger.copied:
-                return _wrong_state(job, f"{self._ledger.copied}; `broadcastd ledger adopt` comes first")
+                return _wrong_state(job, self._ledger.copied)
             was_held = job.state is JobState.HELD
             await self._ledger.resume(job.no)
             job = self._aligned(await self._present(job))
@@ -111,8 +111,9 @@ class Controls:
         async with self._turn(job):
             job = await self._present(job)
             wanted = round_no or job.round.no + 1
-            if wanted <= job.round.no:
-                return job  # a repeat
+            if wanted <= job.round.no:  # a repeat, whose first answer may have come too late
+                self._jobs.add(job)
+                return job
             refusal = self._may_retry(job, only, wanted, not_after)
             if refusal is not None:
                 return refusal
@@ -143,7 +144,7 @@ class Controls:
         elif not_after is None and job.not_after is not None and job.not_after <= now:
             why = "its deadline has passed: give it a new `not_after`"
         elif self._ledger.copied:
-            why = f"{self._ledger.copied}; `broadcastd ledger adopt` comes first"
+            why = self._ledger.copied
         return _wrong_state(job, why) if why else None
 
     async def adopt(self) -> int:
@@ -156,12 +157,6 @@ class Controls:
                 self._aligned(present)
                 await self._go_on(present, gone_allowed=False)
         return released
-
-    async def hold_as_copy(self, job: Job) -> Job:
-        """A job that came in while the ledger is in question: on disk, and held like the others."""
-        reason = f"{self._ledger.copied}; `broadcastd ledger adopt`"
-        await self._ledger.move(job.no, JobState.HELD, reason, HoldKind.COPY)
-        return await self._present(job)
 
     def _turn(self, job: Job) -> asyncio.Lock:
         return self._turns.setdefault(job.no, asyncio.Lock())

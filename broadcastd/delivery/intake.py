@@ -132,6 +132,8 @@ class Intake:
                 count = await account.audience.count(time)
         except AudienceUnavailableError as error:
             return Refusal(ErrorCode.AUDIENCE_UNAVAILABLE, f"the audience cannot be counted: {error}")
+        if request.not_after is not None and request.not_after <= job.accepted_at:
+            return Refusal(ErrorCode.BAD_FRAME, str(DeadlinePassedError(request.not_after)))
         slices = len(cut_evenly(range(count), self._pool.tasks, self._pool.slice_size))
         return DryRun(count, slices, job.messages)
 
@@ -156,8 +158,8 @@ class Intake:
             ref=request.ref,
             flag=request.flag,
         )
-        if not accepted.repeat:
-            self._jobs.add(accepted.job)
+        # Of a repeat too: its first answer may have been "not durable" when the commit took too long.
+        self._jobs.add(accepted.job)
         return accepted
 
     @property

@@ -61,8 +61,6 @@ class OpenJobs:
     async def restore(self) -> None:
         """Take in every open job of the ledger that is not here yet."""
         for job in await self._ledger.jobs(MOST_OPEN_JOBS, only_open=True):
-            if job.no in self._jobs or job.no in self._without_account:
-                continue
             self.add(job)
             entry = self._jobs.get(job.no)
             # A kill may have come between the last outcome and `done`.
@@ -70,8 +68,11 @@ class OpenJobs:
                 log.info("job_goes_on", job=job.id, state=job.state.value, ended=job.books.ended)
 
     def add(self, job: Job) -> None:
-        """Take in a job that is on disk. One whose account is no longer in the settings waits for it."""
-        if job.no in self._jobs:
+        """Take in a job that is on disk, unless it is here or has ended.
+
+        One whose account is no longer in the settings waits for it.
+        """
+        if job.no in self._jobs or job.no in self._without_account or job.state.is_terminal:
             return
         account = self._accounts.get(job.account)
         if job.state in JOB_CLOSING:

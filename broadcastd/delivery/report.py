@@ -40,7 +40,7 @@ def report_of(job: Job, rounds: Sequence[Round], key: str) -> Report:
         "last_sent_at": _iso(job.last_sent_at),
         "finished_at": _iso(job.finished_at),
         "duration_s": _seconds(job.accepted_at, job.finished_at),
-        "rate_per_s": round(sent / span, 1) if span else None,
+        "rate_per_s": _plain(sent / span, 1) if span else None,
         "recipients": books.recipients,
         "outcomes": {outcome.value: books.outcomes.get(outcome, 0) for outcome in Outcome},
         "by_channel": dict(books.sent_by_channel),
@@ -92,4 +92,10 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _seconds(first: datetime | None, last: datetime | None) -> float | None:
-    return None if first is None or last is None else round((last - first).total_seconds(), 3)
+    return None if first is None or last is None else _plain((last - first).total_seconds(), 3)
+
+
+def _plain(number: float, digits: int) -> float:
+    """Whole numbers without a `.0`: other languages drop it, and the HMAC is over the text."""
+    rounded = round(number, digits)
+    return int(rounded) if rounded == int(rounded) else rounded

@@ -80,15 +80,17 @@ class Status:
 
     def drain(self) -> dict[str, Any]:
         """How far a drain is: what goes on, what waits for somebody or its time, who is still to be asked."""
-        going = [job for job in self._jobs if job.going]
+        entries = list(self._jobs)
+        going = sum(job.going for job in entries)
         closing = len(self._jobs.closing)
+        waiting = sum(not job.going and job.no not in self._jobs.closing for job in entries)
         done = not (going or closing or self._dispatcher.tasks_busy)
         return {
             "state": ("drained" if done else "draining") if self._intake.draining else "accepting",
             "jobs": {
-                "open": len(self._jobs),
-                "going": len(going) + closing,
-                "waiting": len(self._jobs) - len(going) - closing,
+                "open": going + closing + waiting,
+                "going": going + closing,
+                "waiting": waiting,
             },
         }
 

@@ -30,8 +30,18 @@ _INSERT_JOB = sa.insert(jobs)
 _INSERT_ROUND = sa.insert(rounds)
 
 
-def accept(connection: sa.Connection, job: NewJob, dedupe_window: timedelta) -> Accepted:
-    """See `Ledger.accept`."""
+def accept(
+    connection: sa.Connection, job: NewJob, dedupe_window: timedelta, *, held_as: str = ""
+) -> Accepted:
+    """See `Ledger.accept`. `held_as`: why what comes into a ledger in question is held from the start."""
+    accepted = _accept(connection, job, dedupe_window)
+    if held_as and not accepted.repeat:
+        move(connection, accepted.job.no, JobState.HELD, held_as, HoldKind.COPY)
+        return Accepted(load_job(connection, accepted.job.no), repeat=False)
+    return accepted
+
+
+def _accept(connection: sa.Connection, job: NewJob, dedupe_window: timedelta) -> Accepted:
     request = job.request
     kept = KEYS_KEPT if request.key is not None else dedupe_window
     if not request.takes_key or not kept:
@@ -106,8 +116,9 @@ def add_slices(
         changes["planned_through"] = cut[-1][-1]
         if job.round == 1:
             changes["recipients"] = jobs.c.recipients + sum(len(ids) for ids in cut)
-    elif planned and not job.recipients and may_be_empty:
+    elif planned and not job.recipients and may_be_empty and JobState(job.state) in JOB_GOING:
         changes.update(state=JobState.DONE.value, finished_at=to_ms(now))
+        _end_round(connection, job_no, job.round, now)
     elif planned and not job.recipients and JobState(job.state) in JOB_GOING:
         changes.update(state=JobState.HELD.value, reason=NOBODY, hold_kind=HoldKind.TROUBLE.value)
     connection.execute(sa.update(jobs).where(jobs.c.no == job_no).values(changes))
@@ -119,7 +130,7 @@ def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence
     this = sa.and_(rounds.c.job_no == job_no, rounds.c.no == round_no)
     connection.execute(sa.update(rounds).where(this).values(recipients=rounds.c.recipients + frozen))
     if round_no > 1:
-        doubtful = sum(retry_changes.possibly_received(connection, job_no, ids) for ids in cut)
+        doubtful = sum(retry_changes.possibly_received(connection, job_no, round_no, ids) for ids in cut)
         record_changes.count_doubts(connection, {job_no: doubtful})
 
 
@@ -204,7 +215,10 @@ def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
     )
     if connection.execute(change).rowcount != 1:
         return None
-    job = load_job(connection, job_no)
-    this = sa.and_(rounds.c.job_no == job_no, rounds.c.no == job.round.no)
-    connection.execute(sa.update(rounds).where(this).values(finished_at=to_ms(now)))
+    _end_round(connection, job_no, load_job(connection, job_no).round.no, now)
     return load_job(connection, job_no)
+
+
+def _end_round(connection: sa.Connection, job_no: int, round_no: int, now: datetime) -> None:
+    this = sa.and_(rounds.c.job_no == job_no, rounds.c.no == round_no)
+    connection.execute(sa.update(rounds).where(this).values(finished_at=to_ms(now)))

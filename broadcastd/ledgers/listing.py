@@ -12,21 +12,24 @@ from broadcastd.model import Listed
 from broadcastd.outcomes import Outcome
 
 
-def list_block(connection: sa.Connection, job_no: int, after: int) -> tuple[Sequence[Listed], int | None]:
-    """See `Ledger.listed`. The first round's slices: everybody is frozen in one of them."""
-    row = connection.execute(
-        sa.select(slices)
-        .where(slices.c.job_no == job_no, slices.c.round == 1, slices.c.no > after)
-        .order_by(slices.c.no)
-        .limit(1)
-    ).one_or_none()
+def list_block(
+    connection: sa.Connection, job_no: int, after: int | None
+) -> tuple[Sequence[Listed], int | None]:
+    """See `Ledger.listed`. The first round's slices: everybody is frozen in one of them.
+
+    By ids, not by number: a slice that is split meanwhile leaves its tail to a new number.
+    """
+    query = sa.select(slices).where(slices.c.job_no == job_no, slices.c.round == 1)
+    if after is not None:
+        query = query.where(slices.c.first_id > after)
+    row = connection.execute(query.order_by(slices.c.first_id).limit(1)).one_or_none()
     if row is None:
         return [], None
     in_slice = sa.and_(
         outcomes.c.job_no == job_no, outcomes.c.recipient_id.between(row.first_id, row.last_id)
     )
     ended = {one.recipient_id: one for one in connection.execute(sa.select(outcomes).where(in_slice))}
-    return [_listed(one, ended.get(one)) for one in unpack_ids(row.ids)], row.no
+    return [_listed(one, ended.get(one)) for one in unpack_ids(row.ids)], row.last_id
 
 
 def _listed(recipient_id: int, row: Any) -> Listed:

@@ -16,7 +16,10 @@ from broadcastd.model import HoldKind
 from broadcastd.ports import Opening
 from broadcastd.states import JOB_GOING, JobState
 
-COPIED = "this ledger is a copy or was restored from one, and may be behind: {why}; `broadcastd ledger adopt`"
+COPIED = (
+    "this ledger is a copy, or was restored from one: {why}."
+    " See whether its original goes on elsewhere, then `broadcastd ledger adopt`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ def open_ledger(
     identity = None
     starts = int(meta_values.get(connection, "starts") or 0) + 1
     if why:
-        hold_all(connection, HoldKind.COPY, COPIED.format(why=why), now)
+        why = COPIED.format(why=why)
+        hold_all(connection, HoldKind.COPY, why, now)
     elif place is not None:
         identity = Identity(own.ledger, place, starts, own.beat) if own else Identity.new(place, starts)
         settle_in(connection, identity)

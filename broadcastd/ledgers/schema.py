@@ -97,6 +97,7 @@ slices = sa.Table(
     sa.Column("lease_until", sa.BigInteger),
     sa.Column("round", sa.Integer, nullable=False, server_default="1"),
     sa.Index("slices_by_state", "state", "job_no", "due_at"),
+    sa.Index("slices_by_first_id", "job_no", "first_id"),
 )
 
 # Who is due again later: asked and refused, or in doubt and to be asked once more.

@@ -85,7 +85,10 @@ class SqlLedger(ABC):
 
     async def accept(self, job: NewJob, dedupe_window: timedelta) -> Accepted:
         """See `Ledger`."""
-        return await self._write(lambda one: job_changes.accept(one, job, dedupe_window), PATIENCE_S)
+        copied = self._copied
+        return await self._write(
+            lambda one: job_changes.accept(one, job, dedupe_window, held_as=copied), PATIENCE_S
+        )
 
     async def add_slices(
         self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool, may_be_empty: bool = False
@@ -153,7 +156,7 @@ class SqlLedger(ABC):
         """See `Ledger`."""
         return await self._read(lambda one: load_rounds(one, job_no))
 
-    async def listed(self, job_no: int, after: int) -> tuple[Sequence[Listed], int | None]:
+    async def listed(self, job_no: int, after: int | None) -> tuple[Sequence[Listed], int | None]:
         """See `Ledger`."""
         return await self._read(lambda one: list_block(one, job_no, after))
 

@@ -98,12 +98,12 @@ async def _drain_lines(use: UseCases, every_s: float) -> Lines:
 async def _drain_line(use: UseCases) -> dict[str, Any]:
     going = [entry.job.id for entry in use.jobs if entry.going]
     found = [await use.ledger.job(one) for one in going]
-    books = [job.books for job in found if job is not None]
+    rounds = [job.round for job in found if job is not None]
     return {
         "ok": True,
         "op": "drain",
         **use.status.drain(),
-        "remaining": sum(one.recipients - one.ended for one in books),
+        "remaining": sum(one.recipients - one.ended for one in rounds),
     }
 
 

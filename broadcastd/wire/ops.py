@@ -1,6 +1,5 @@
 """The ops: each parses its frame, calls one use case, and replies. One row of `OPS` each."""
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
@@ -38,8 +37,6 @@ async def broadcast(use: UseCases, fields: dict[str, Any]) -> Replies:
         return refusal_view(verdict)  # the intake has logged it
     if isinstance(verdict, DryRun):
         return dry_run_view(verdict)
-    if use.ledger.copied and not verdict.repeat:
-        verdict = dataclasses.replace(verdict, job=await use.controls.hold_as_copy(verdict.job))
     return accepted_view(verdict, use.jobs.get(verdict.job.no), use.ledger.trouble)
 
 

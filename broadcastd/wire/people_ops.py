@@ -43,11 +43,10 @@ async def who(use: UseCases, fields: dict[str, Any]) -> Replies:
 
 
 async def _people(use: UseCases, job: Job, frame: WhoFrame) -> Lines:
-    after: int | None = 0
     listed = 0
     names = Openids(use.jobs.audience_of(job), job)
-    while after is not None:
-        block, after = await use.ledger.listed(job.no, after)
+    block, last = await use.ledger.listed(job.no, None)
+    while last is not None:
         block = await names.filled(block)
         lines = [listed_view(one) for one in _wanted(block, frame)]
         listed += len(lines)
@@ -56,6 +55,7 @@ async def _people(use: UseCases, job: Job, frame: WhoFrame) -> Lines:
         if use.stopping.is_set():
             yield Refusal(ErrorCode.DRAINING, "broadcastd is stopping; the list is not whole", job.id)
             return
+        block, last = await use.ledger.listed(job.no, last)
     yield {"ok": True, "job": job.id, "listed": listed}
 
 

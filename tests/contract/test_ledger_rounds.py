@@ -4,6 +4,7 @@
 from datetime import timedelta
 
 import pytest
+from bed.fakes import new_job
 from bed.ledgers import SqliteHome, guard
 from test_ledger_contract import bench, home  # noqa: F401
 
@@ -221,6 +222,13 @@ async def test_who_may_have_got_it_is_counted_in_doubt_before_a_retry_asks_again
     assert (await bench.books(no)).in_doubt == 2
 
 
+async def test_who_may_have_got_it_and_is_not_asked_again_is_not_counted(bench):
+    no = await done_job(bench, {1: Outcome.FAILED, 2: Outcome.UNKNOWN, 3: Outcome.FAILED})
+    await retry(bench, no, 2, FAILED)
+    await plan_retry(bench, no)
+    assert (await bench.books(no)).in_doubt == 0
+
+
 async def test_in_a_cancelled_retry_who_was_not_asked_keeps_the_former_outcome(bench):
     no = await done_job(bench, dict.fromkeys(range(1, 7), Outcome.FAILED))
     await retry(bench, no, 2, FAILED)
@@ -321,21 +329,27 @@ async def test_without_a_key_another_schedule_is_another_job_and_under_one_it_is
 
 
 async def everybody(bench, no):
-    found, after = [], 0
-    while after is not None:
-        block, after = await bench.ledger.listed(no, after)
+    found = []
+    block, last = await bench.ledger.listed(no, None)
+    while last is not None:
         found += block
+        block, last = await bench.ledger.listed(no, last)
     return found
 
 
 async def test_everybody_is_listed_once_with_the_present_outcome(bench):
-    no = await bench.job([1, 2, 3, 4, 5, 6, 7, 8], [9])
+    no = await bench.job([-1, 1, 2, 3, 4, 5, 6, 7, 8], [9])
     lease = await bench.one(no)
     await bench.end(no, 1, outcome=Outcome.REJECTED, errcode=43004)
     now = bench.clock.now()
-    await bench.ledger.split([Split(lease, (1, 2, 3, 4), (5, 6, 7, 8))], now, now + timedelta(seconds=60))
-    found = {one.recipient_id: one for one in await everybody(bench, no)}
-    assert sorted(found) == list(range(1, 10))
+    block, last = await bench.ledger.listed(no, None)
+    # A split between two blocks: the tail has a new number, and was listed before.
+    await bench.ledger.split([Split(lease, (-1, 1, 2, 3, 4), (5, 6, 7, 8))], now, now + timedelta(seconds=60))
+    rest, _ = await bench.ledger.listed(no, last)
+    assert [one.recipient_id for one in [*block, *rest]] == [-1, *range(1, 10)]
+    listed = await everybody(bench, no)
+    assert [one.recipient_id for one in listed] == [-1, *range(1, 10)]
+    found = {one.recipient_id: one for one in listed}
     assert (found[1].outcome, found[1].openid, found[1].errcode, found[1].at) == (
         Outcome.REJECTED, "o1", 43004, now,
     )  # fmt: skip
@@ -481,9 +495,12 @@ async def test_a_copy_in_another_place_holds_everything_until_it_is_adopted(benc
         await ledger.alive(bench.clock.now())
         await ledger.__aexit__(None, None, None)
     ledger = await opened(copy, bench.clock, guard(copy))
-    assert await ledger.adopt() == 1
+    new = await ledger.accept(new_job(bench.clock.now(), id="j-new", key="new"), timedelta(0))
+    assert (new.job.state, new.job.reason) == (JobState.HELD, ledger.copied)
+    assert (await ledger.accept(new_job(bench.clock.now(), id="j-new2", key="new"), timedelta(0))).repeat
+    assert await ledger.adopt() == 2
     assert ledger.copied == ""
-    assert [job.state.value for job in await ledger.jobs(9)] == ["paused", "running"]
+    assert [job.state.value for job in await ledger.jobs(9)] == ["accepted", "paused", "running"]
     await ledger.__aexit__(None, None, None)
     ledger = await opened(copy, bench.clock, guard(copy))
     assert ledger.copied == ""

@@ -66,7 +66,7 @@ class Controls:
             if moved:
                 self._aligned(dataclasses.replace(job, state=target))
             job = self._aligned(await self._present(job))
-            if not moved:  # it ended between the two looks
+            if not moved and job.state not in already:  # it ended between the two looks
                 return _wrong_state(job, f"there is nothing to {verb}")
             log.warning(f"job_{target.value}", job=job.id, account=job.account)
             return job
@@ -119,9 +119,11 @@ class Controls:
                 return refusal
             deadline = not_after or job.not_after
             now = self._clock.now()
-            if not await self._ledger.retry(job.no, wanted, only, now, deadline):
-                return _wrong_state(await self._present(job), "it has changed meanwhile; look again")
+            begun = await self._ledger.retry(job.no, wanted, only, now, deadline)
             job = await self._present(job)
+            # A commit that was given up waiting for may have come between the two looks.
+            if not begun and job.round.no != wanted:
+                return _wrong_state(job, "it has changed meanwhile; look again")
             log.info("job_retried", job=job.id, account=job.account, round=wanted, only=sorted(only))
             self._jobs.add(job)
             return job

@@ -17,6 +17,8 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Deliveries are streamed so many lines at a time: a million of them are 30 MB.
 _LINES_AT_ONCE = 1000
 _MAX_CALLS = 100_000
+# Of a query: keeps "inf" and the like out of int(), and times of this century in.
+_MAX_NUMBER = float((1 << 32) - 1)
 
 
 class TokenChange(BaseModel):
@@ -49,6 +51,7 @@ def control_app(sandbox: "Sandbox") -> web.Application:
             web.get("/sandbox/", control.index),
             web.get("/sandbox/summary", control.summary),
             web.get("/sandbox/calls", control.calls),
+            web.get("/sandbox/answered", control.answered),
             web.get("/sandbox/deliveries", control.deliveries),
             web.get("/sandbox/wait", control.wait),
             web.get("/sandbox/behaviour", control.behaviour),
@@ -100,8 +103,8 @@ def _number(request: web.Request, name: str, default: float) -> float:
         number = default if text is None else float(text)
     except ValueError:
         number = -1.0
-    # Also false for "nan"; 2^31 keeps "inf" and the like out of int().
-    if not 0 <= number < 1 << 31:
+    # Also false for "nan".
+    if not 0 <= number <= _MAX_NUMBER:
         raise ValueError(f"{name} must be a number from 0 on, not {text}")
     return number
 
@@ -135,8 +138,16 @@ class _Control:
         following = found[-1]["number"] + 1 if found else since
         return _json({"calls": found, "next": following, "total": len(self._sandbox.record)})
 
+    async def answered(self, request: web.Request) -> web.Response:
+        """How many calls were answered from `since` to `until`, in seconds since 1970."""
+        since, until = _number(request, "since", 0), _number(request, "until", _MAX_NUMBER)
+        return _json({"answered": self._sandbox.record.answered(since, until)})
+
     async def deliveries(self, request: web.Request) -> web.StreamResponse:
-        """Everybody who got something: `format` is json (one object), lines (JSON lines) or tsv."""
+        """Everybody who got something: `format` is json (one object), lines (JSON lines) or tsv.
+
+        With `text`: who got a message that contains it.
+        """
         form = request.query.get("format", "json")
         if form not in ("json", "lines", "tsv"):
             raise ValueError(f"format must be json, lines or tsv, not {form}")
@@ -144,7 +155,7 @@ class _Control:
         response.content_type = "application/json" if form == "json" else "text/plain"
         await response.prepare(request)
         lines: list[str] = []
-        for line in _delivery_lines(self._sandbox.deliveries(), form):
+        for line in _delivery_lines(self._sandbox.deliveries(request.query.get("text", "")), form):
             lines.append(line)
             if len(lines) >= _LINES_AT_ONCE:
                 await response.write("".join(lines).encode())

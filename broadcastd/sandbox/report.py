@@ -36,6 +36,7 @@ def describe_call(wechat: WeChat, number: int) -> dict[str, Any]:
     return {
         "number": number,
         "at": entry.at,
+        "answered_at": entry.answered_at or None,
         "endpoint": entry.endpoint,
         "openid": wechat.followers.name(entry.row) if entry.row >= 0 else "",
         "errcode": entry.errcode if entry.processed else None,

@@ -100,9 +100,10 @@ class Sandbox:
         row = None if openid is None else self.followers.row(openid, self.now())
         return [describe_call(self.wechat, number) for number in self.record.numbers(since, limit, row)]
 
-    def deliveries(self) -> Iterator[tuple[str, int]]:
-        """(openid, messages got) of everybody who got one."""
-        return ((self.followers.name(row), count) for row, count in self.record.deliveries)
+    def deliveries(self, text: str = "") -> Iterator[tuple[str, int]]:
+        """(openid, messages got) of everybody who got one, of messages that contain `text`."""
+        found = self.record.deliveries_with(text) if text else self.record.deliveries
+        return ((self.followers.name(row), count) for row, count in found)
 
     async def behave(self, change: Mapping[str, Any]) -> None:
         """Apply a `behaviour.Change`; `ValueError` says what is wrong with it."""
@@ -182,7 +183,8 @@ class Sandbox:
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         try:
             body = await request.read()
-            reply = self.wechat.ask(request.method, request.raw_path, body, self.now())
+            wechat = self.wechat
+            reply = wechat.ask(request.method, request.raw_path, body, self.now())
             if self._waiting:
                 self._wake()
             # Delivered first, answered later: a caller that does not wait is left in doubt, as in life.
@@ -191,6 +193,7 @@ class Sandbox:
                 await asyncio.sleep(latency_s)
             if reply.outage:
                 return await play(reply.outage, request)
+            wechat.calls.answer(reply.number, self.now())
             return answer(request, reply.body, keep=self._api.is_open)
         finally:
             self._in_flight -= 1

@@ -32,10 +32,11 @@ _OK = b'{"errcode":0,"errmsg":"ok"}'
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer's body, and the outage that takes its place on the wire, if any."""
+    """The answer's body, the outage that takes its place on the wire, if any, and the number of the call."""
 
     body: bytes
     outage: str = ""
+    number: int = -1
 
 
 @dataclass(slots=True)
@@ -105,13 +106,13 @@ class WeChat:
             entry.processed = False
             self._note(asked)
             self.calls.add(entry)
-            return Reply(b"", entry.outage)
+            return Reply(b"", entry.outage, len(self.calls) - 1)
         answer = self._answers.get(endpoint)
         # What the real service says of a path that it does not have; not in the reference.
         entry.errcode = answer(asked) if answer else 40066
         reply = self._render(asked)
         self.calls.add(entry)
-        return Reply(reply, entry.outage)
+        return Reply(reply, entry.outage, len(self.calls) - 1)
 
     def _render(self, asked: _Asked) -> bytes:
         errcode = asked.entry.errcode

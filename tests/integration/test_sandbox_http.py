@@ -299,6 +299,22 @@ async def test_calls_and_deliveries_over_http(caller):
     assert {line["openid"]: line["count"] for line in lines} == counts
     async with caller.session.get(url + "tsv") as response:
         assert await response.text() == f"{openid(0)}\t3\n{openid(1)}\t1\n"
+    assert await caller.control("GET", "deliveries?text=keyword1") == {openid(0): 1}
+
+
+async def test_answers_are_counted_when_they_are_given(caller):
+    await caller.custom(0)
+    await caller.control("POST", "outages", {"kind": "reset_after_send", "count": 1})
+    with pytest.raises(NOT_ANSWERED):
+        await caller.custom(1)
+    answered, lost = (await caller.control("GET", "calls"))["calls"]
+    assert answered["at"] <= answered["answered_at"]
+    assert lost["delivered"]
+    assert lost["answered_at"] is None
+    at = answered["answered_at"]
+    assert await caller.control("GET", "answered") == {"answered": 1}
+    assert await caller.control("GET", f"answered?since={at - 0.1}&until={at + 0.1}") == {"answered": 1}
+    assert await caller.control("GET", f"answered?since={at + 0.1}") == {"answered": 0}
 
 
 async def test_deliveries_to_nobody_and_to_very_many():
@@ -355,6 +371,7 @@ async def test_reset_is_as_at_the_start(caller, sandbox):
         ("GET", "calls?since=-1", None, "since"),
         ("GET", "calls?since=nan", None, "since"),
         ("GET", "deliveries?format=xml", None, "format"),
+        ("GET", "answered?since=yesterday", None, "since"),
     ],
 )
 async def test_the_control_names_what_is_wrong(caller, method, path, body, named):

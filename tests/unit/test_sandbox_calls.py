@@ -57,3 +57,28 @@ def test_texts_beyond_the_room_are_digests():
     assert texts.text(later) == texts.text(again)
     assert texts.text(later).startswith("digest:")
     assert len(texts.text(later)) == len("digest:") + 16
+
+
+def test_when_calls_were_answered():
+    calls = recorded(*(Entry(NOW, "custom") for _ in range(4)))
+    assert calls.entry(0).answered_at == 0
+    for number, late in ((0, 0.1), (2, 0.2), (3, 0.3)):
+        calls.answer(number, NOW + late)
+    assert calls.entry(2).answered_at == NOW + 0.2
+    assert calls.answered(NOW + 0.1, NOW + 0.2) == 2
+    assert calls.answered(NOW + 0.25, NOW + 9) == 1
+    assert calls.answered(NOW + 0.4, NOW + 9) == 0
+
+
+def test_who_got_a_message_with_a_certain_text():
+    first, second = "order 1. 求購", '{"data":{"keyword2":{"value":"order 2."}}}'
+    calls = recorded(
+        Entry(NOW, "custom", row=4, delivered=True, text=first),
+        Entry(NOW, "template", row=5, delivered=True, text=second),
+        Entry(NOW, "template", row=5, delivered=True, text=second),
+        Entry(NOW, "custom", row=6, errcode=45015, text=first),
+    )
+    assert dict(calls.deliveries_with("order 1.")) == {4: 1}
+    assert dict(calls.deliveries_with("order 2.")) == {5: 2}
+    assert dict(calls.deliveries_with("order 3.")) == {}
+    assert dict(calls.deliveries_with("order")) == dict(calls.deliveries) == {4: 1, 5: 2}

@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, str] = {
     "config": "broadcastd.cli.config:config",
     "ledger": "broadcastd.cli.ledger:ledger",
     "sandbox": "broadcastd.cli.sandbox:sandbox",
+    "selftest": "broadcastd.cli.selftest:selftest",
 }
 
 

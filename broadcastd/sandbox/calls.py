@@ -166,7 +166,7 @@ class Calls:
 
     def answered(self, since: float, until: float) -> int:
         """How many calls were answered from `since` to `until`, both in seconds since 1970."""
-        return sum(0 < at and since <= at <= until for at in self._answered_at)
+        return sum(at > 0 and since <= at <= until for at in self._answered_at)
 
     def deliveries_with(self, part: str) -> Deliveries:
         """What each follower got of messages whose text contains `part`."""

@@ -1,0 +1,154 @@
+"""The daemon under test: its settings, its process, its deaths."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+
+from broadcastd.selftest.books import in_doubt
+from broadcastd.selftest.counts import Death
+from broadcastd.selftest.errors import SelftestStoppedError
+from broadcastd.selftest.life import Life, broadcastd_command
+from broadcastd.selftest.options import LAST_ANSWERS_S, SENDS_PER_TASK, Options
+from broadcastd.selftest.receiving import ReceivingSide
+
+STARTS_WITHIN_S = 60.0
+LOOK_S = 0.0005
+
+SETTINGS = """\
+[server]
+port = {port}
+
+[pool]
+tasks = {tasks}
+sends_per_task = {sends_per_task}
+
+[ledger]
+url = "sqlite:///ledger/ledger.db"
+on_unknown = "{on_unknown}"
+
+[accounts.default]
+api_base = "{api}"
+
+[accounts.default.audience]
+url = "sqlite:///site.db"
+
+[accounts.default.http]
+answer_timeout_s = 1.5
+
+[accounts.default.template]
+template_id = "SELFTEST"
+
+[accounts.default.template.data]
+keyword1 = "{{content}}"
+"""
+
+
+class DaemonUnderTest:
+    """Started, killed and started again. `deaths` tells what each end left in doubt."""
+
+    def __init__(self, options: Options, folder: Path, receiving: ReceivingSide) -> None:
+        self.port = _free_port()
+        self.ledger = folder / "ledger" / "ledger.db"
+        self.deaths: list[Death] = []
+        self.round_no = 0
+        self._receiving = receiving
+        self._log = folder / "daemon.log"
+        self._settings = folder / "broadcastd.toml"
+        self._settings.write_text(
+            SETTINGS.format(
+                port=self.port,
+                tasks=options.tasks,
+                sends_per_task=SENDS_PER_TASK,
+                on_unknown=options.on_unknown,
+                api=receiving.url,
+            ),
+            encoding="utf-8",
+        )
+        self._life: Life | None = None
+        self._doubts_before = 0
+
+    @property
+    def life(self) -> Life:
+        """The present process."""
+        assert self._life is not None
+        return self._life
+
+    def launch(self) -> None:
+        """Start it, and return at once."""
+        self._doubts_before = in_doubt(self.ledger)
+        command = broadcastd_command("run", "-c", str(self._settings))
+        self._life = Life(command, self._log)
+
+    def start(self) -> None:
+        """Start it, and return once it listens."""
+        self.launch()
+        if self.life.event("broadcastd_started", STARTS_WITHIN_S) is None:
+            words = self.life.last_words
+            self.close()
+            raise SelftestStoppedError(f"the daemon does not start: {words or 'it says nothing'}")
+        self._note_doubts()
+
+    def wait_recovering(self) -> None:
+        """Return as soon as the started process has taken the ledger: it recovers now."""
+        lock, pid = self.ledger.with_name(self.ledger.name + ".lock"), str(self.life.process.pid)
+        gives_up_at = time.monotonic() + STARTS_WITHIN_S
+        while self.life.runs and time.monotonic() < gives_up_at:
+            if lock.exists() and lock.read_text() == pid:
+                return
+            time.sleep(LOOK_S)
+
+    def kill(self) -> None:
+        """Send kill -9."""
+        self._end("kill", signal.SIGKILL)
+
+    def stop(self) -> Death:
+        """SIGTERM, and wait until it has drained."""
+        return self._end("stop", signal.SIGTERM)
+
+    def revive(self) -> bool:
+        """Start it again if it ended by itself; whether it had."""
+        if self._life is None or self.life.runs:
+            return False
+        self._end("crash", signal.SIGKILL)
+        self.start()
+        return True
+
+    def ended_how(self) -> str:
+        """When it does not run: so, and its last words."""
+        if self._life is None or self.life.runs:
+            return ""
+        return f" (the daemon has ended: {self.life.last_words or 'it says nothing'})"
+
+    def close(self) -> None:
+        """Make sure that it is gone."""
+        if self._life is not None and self.life.runs:
+            self.life.end(signal.SIGKILL)
+
+    def _end(self, how: str, number: int) -> Death:
+        if how != "crash" and not self.life.runs:
+            how = "crash"
+        since = time.time() - LAST_ANSWERS_S
+        exit_code = self.life.end(number)
+        answered = self._receiving.answered(since, time.time())
+        self._note_doubts()
+        death = Death(how, self.round_no, answered, exit_code=exit_code)
+        self.deaths.append(death)
+        return death
+
+    def _note_doubts(self) -> None:
+        """Give what this start found in doubt to the death before it."""
+        if not self.deaths:
+            return
+        opened = self.life.event("ledger_opened")
+        if opened is not None:
+            self.deaths[-1].in_doubt = opened["in_doubt"]
+        elif not self.life.runs:
+            # It was ended before it could say: nobody has been asked yet, so the books tell.
+            self.deaths[-1].in_doubt = in_doubt(self.ledger) - self._doubts_before
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

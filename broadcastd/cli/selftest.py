@@ -15,10 +15,10 @@ SIGNALLED = 128
 
 
 @click.command()
-@click.option("--rounds", default=24, show_default=True, type=click.IntRange(1), help="Faults, one a round.")
+@click.option("--rounds", default=20, show_default=True, type=click.IntRange(1), help="Faults, one a round.")
 @click.option(
     "--recipients",
-    default=3000,
+    default=2000,
     show_default=True,
     type=click.IntRange(1),
     help="Followers; each job reaches all.",

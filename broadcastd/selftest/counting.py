@@ -26,13 +26,13 @@ def wait_ended(bench: Bench) -> None:
     Raises SelftestStoppedError when nothing moves any more.
     """
     waiting = [order for order in bench.payer.orders if order.job is not None]
-    seen: list[Any] = []
+    seen: list[object] = []
     gives_up_at = time.monotonic() + NO_PROGRESS_S
     while True:
         try:
             views = [(order, bench.payer.ask({"op": "job", "job": order.job})) for order in waiting]
             waiting = [order for order, view in views if _goes_on(bench, view)]
-            now = [(view.get("state"), view.get("books", {}).get("ended")) for _, view in views]
+            now: list[object] = [(view.get("state"), view.get("books", {}).get("ended")) for _, view in views]
         except NoDaemonError as error:
             now = [str(error)]
             bench.daemon.revive()

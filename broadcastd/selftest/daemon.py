@@ -34,7 +34,7 @@ api_base = "{api}"
 url = "sqlite:///site.db"
 
 [accounts.default.http]
-answer_timeout_s = 1.5
+answer_timeout_s = 1.0
 
 [accounts.default.template]
 template_id = "SELFTEST"
@@ -67,6 +67,8 @@ class DaemonUnderTest:
         )
         self._life: Life | None = None
         self._doubts_before = 0
+        self._to_blame: Death | None = None
+        """Whose doubts the next recovery finds."""
 
     @property
     def life(self) -> Life:
@@ -87,7 +89,7 @@ class DaemonUnderTest:
             words = self.life.last_words
             self.close()
             raise SelftestStoppedError(f"the daemon does not start: {words or 'it says nothing'}")
-        self._note_doubts()
+        self._blame()
 
     def wait_recovering(self) -> None:
         """Return as soon as the started process has taken the ledger: it recovers now."""
@@ -131,21 +133,24 @@ class DaemonUnderTest:
         since = time.time() - LAST_ANSWERS_S
         exit_code = self.life.end(number)
         answered = self._receiving.answered(since, time.time())
-        self._note_doubts()
+        self._blame()
         death = Death(how, self.round_no, answered, exit_code=exit_code)
         self.deaths.append(death)
+        self._to_blame = self._to_blame or death
         return death
 
-    def _note_doubts(self) -> None:
-        """Give what this start found in doubt to the death before it."""
-        if not self.deaths:
+    def _blame(self) -> None:
+        """Give what the present life found in doubt to the death that left it."""
+        if self._to_blame is None:
             return
         opened = self.life.event("ledger_opened")
         if opened is not None:
-            self.deaths[-1].in_doubt = opened["in_doubt"]
-        elif not self.life.runs:
-            # It was ended before it could say: nobody has been asked yet, so the books tell.
-            self.deaths[-1].in_doubt = in_doubt(self.ledger) - self._doubts_before
+            self._to_blame.in_doubt += opened["in_doubt"]
+            self._to_blame = None
+        else:
+            # Ended on its way up, before it asked anybody: what it had found by then is in the books, and
+            # the rest is left to the next start.
+            self._to_blame.in_doubt += in_doubt(self.ledger) - self._doubts_before
 
 
 def _free_port() -> int:

@@ -14,7 +14,9 @@ Fault = Callable[[Bench], str]
 PLANNING_S = 0.08
 """So long after an order was sent it is being checked, written, planned, and its first slices dealt."""
 
-RECOVERY_S = 0.05
+RECOVERY_S = 0.2
+"""From taking the ledger to sending again (measured: 0.1 to 0.25 s)."""
+
 OUTAGE_S = (0.5, 2.0)
 KILLED_SHARE = 0.5
 """Of the outages: a kill -9 in the middle of them."""

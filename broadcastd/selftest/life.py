@@ -12,6 +12,9 @@ from typing import Any
 from broadcastd.settings_file import PREFIX
 
 ENDS_WITHIN_S = 60.0
+LAST_LINES = 5
+NAMELESS = ""
+"""Of a JSON line that names no event, such as the sandbox's start line."""
 
 
 def broadcastd_command(*arguments: str) -> list[str]:
@@ -50,7 +53,7 @@ class Life:
     @property
     def last_words(self) -> str:
         """The end of its log."""
-        return b"".join(self._lines[-5:]).decode("utf-8", "replace").strip()
+        return b"".join(self._lines).decode("utf-8", "replace").strip()
 
     def event(self, name: str, within_s: float = 0.0) -> dict[str, Any] | None:
         """The last log event of this name, once there is one; None when it does not come."""
@@ -92,10 +95,10 @@ class Life:
     def _take(self, line: bytes) -> None:
         try:
             event = json.loads(line)
-            name = event.get("event", "started")
-        except (ValueError, AttributeError):
-            event, name = {}, ""
+        except ValueError:
+            event = None
         with self._changed:
-            self._lines = [*self._lines[-20:], line]
-            self._events[name] = event
+            self._lines = [*self._lines[1 - LAST_LINES :], line]
+            if isinstance(event, dict):
+                self._events[event.get("event", NAMELESS)] = event
             self._changed.notify_all()

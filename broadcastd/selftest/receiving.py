@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from broadcastd.selftest.errors import SelftestStoppedError
-from broadcastd.selftest.life import Life, broadcastd_command
+from broadcastd.selftest.life import NAMELESS, Life, broadcastd_command
 from broadcastd.selftest.options import Options
 
 STARTS_WITHIN_S = 60.0
@@ -28,7 +28,7 @@ class ReceivingSide:
             "--latency-ms", str(options.latency_ms), "--seed", str(options.seed),
         )  # fmt: skip
         self._life = Life(command, folder / "sandbox.log")
-        started = self._life.event("started", STARTS_WITHIN_S)
+        started = self._life.event(NAMELESS, STARTS_WITHIN_S)
         if started is None or "control" not in started:
             self.close()
             raise SelftestStoppedError(f"the sandbox does not start: {self._life.last_words}")

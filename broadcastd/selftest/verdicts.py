@@ -62,7 +62,7 @@ def _doubled(options: Options, counted: Counted) -> Verdict:
     beyond = [job for job in counted.jobs if job.doubled > job.in_doubt]
     if beyond:
         worst = max(beyond, key=lambda job: job.doubled - job.in_doubt)
-        text = f"{worst.doubled:,} messages of {worst.order} came twice, more than its {worst.in_doubt:,} in doubt"
+        text = f"{worst.doubled:,} messages of {worst.order} came twice; {worst.in_doubt:,} were in doubt"
         return Verdict("doubled", False, text)
     text = f"{doubled:,} messages came twice, no more than the {in_doubt:,} in doubt, job by job"
     return Verdict("doubled", True, text)
@@ -76,8 +76,10 @@ def _kills(options: Options, deaths: tuple[Death, ...]) -> Verdict:
     ok = worst.in_doubt <= allowed_in_doubt(options, worst)
     at_most = max(death.in_doubt for death in kills)
     if ok:
-        text = f"{len(kills)} x kill -9: none left more in doubt than allowed; the most was {at_most:,}"
-        text += f", and {options.in_flight_bound:,} are allowed beside what was just answered"
+        text = (
+            f"{len(kills)} x kill -9: none left more in doubt than is allowed; the most was {at_most:,}"
+            f" (allowed: {options.in_flight_bound:,} + what was answered in the last 100 ms)"
+        )
     else:
         text = (
             f"the kill of round {worst.round_no} left {worst.in_doubt:,} in doubt, more than"

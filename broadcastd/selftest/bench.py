@@ -59,7 +59,7 @@ class Bench:
         self.insist(order)
         wanted = before + self.chance.randint(1, self.options.recipients)
         arrived = self.receiving.wait_delivered(wanted, UNDER_WAY_WITHIN_S) - before
-        return f"{arrived:,} messages after {order.key}"
+        return f"{arrived:,} message{'' if arrived == 1 else 's'} after {order.key}"
 
     def pause(self, least_s: float, most_s: float) -> float:
         """Let a random time pass; how long, in seconds."""

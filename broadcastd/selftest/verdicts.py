@@ -46,7 +46,10 @@ def _lost(counted: Counted) -> Verdict:
     )
     lost = counted.sum("lost")
     if not lost:
-        text = f"nobody is lost: of {to_reach:,}, {received:,} received it; {unknown:,} are listed as unknown"
+        rest = f", and the other {to_reach - received:,} are listed as unknown" if received < to_reach else ""
+        text = (
+            f"nobody is lost: of {to_reach:,}, {received:,} received it{rest} (unknown in all: {unknown:,})"
+        )
         return Verdict("lost", to_reach > 0, text)
     some = [f"{who} of {job.order}" for job in counted.jobs for who in job.lost_some]
     text = f"{lost:,} of {to_reach:,} are lost: neither received nor listed as unknown, such as"

@@ -26,23 +26,25 @@ def wait_ended(bench: Bench) -> None:
     Raises SelftestStoppedError when nothing moves any more.
     """
     waiting = [order for order in bench.payer.orders if order.job is not None]
-    seen: list[object] = []
-    gives_up_at = time.monotonic() + NO_PROGRESS_S
-    while True:
+    most_ended, gives_up_at = -1, time.monotonic() + NO_PROGRESS_S
+    while waiting:
         try:
-            views = [(order, bench.payer.ask({"op": "job", "job": order.job})) for order in waiting]
-            waiting = [order for order, view in views if _goes_on(bench, view)]
-            now: list[object] = [(view.get("state"), view.get("books", {}).get("ended")) for _, view in views]
-        except NoDaemonError as error:
-            now = [str(error)]
+            views = {order.key: bench.payer.ask({"op": "job", "job": order.job}) for order in waiting}
+            left = [order for order in waiting if _goes_on(bench, views[order.key])]
+        except NoDaemonError:
             bench.daemon.revive()
-        if not waiting:
-            return
-        if now != seen:
-            seen, gives_up_at = now, time.monotonic() + NO_PROGRESS_S
-        if time.monotonic() > gives_up_at:
+        else:
+            # Only this is progress: a job that is held and resumed again and again makes none.
+            if len(left) < len(waiting) or _ended(views, left) > most_ended:
+                most_ended, gives_up_at = _ended(views, left), time.monotonic() + NO_PROGRESS_S
+            waiting = left
+        if waiting and time.monotonic() > gives_up_at:
             raise SelftestStoppedError(f"{_names(waiting)} do not end: nothing moves for {NO_PROGRESS_S:g} s")
         time.sleep(LOOK_S)
+
+
+def _ended(views: dict[str, dict[str, Any]], orders: list[Order]) -> int:
+    return sum(views[order.key]["books"]["ended"] for order in orders if views[order.key]["ok"])
 
 
 def _goes_on(bench: Bench, view: dict[str, Any]) -> bool:

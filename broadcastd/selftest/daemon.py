@@ -26,6 +26,7 @@ sends_per_task = {sends_per_task}
 [ledger]
 url = "sqlite:///ledger/ledger.db"
 on_unknown = "{on_unknown}"
+identity_dir = "identity"
 
 [accounts.default]
 api_base = "{api}"

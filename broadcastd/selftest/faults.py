@@ -1,5 +1,7 @@
 """The faults, a function and a row of `FAULTS` each: does it, and says in plain words what it did."""
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from random import Random
@@ -21,7 +23,8 @@ OUTAGE_S = (0.5, 2.0)
 KILLED_SHARE = 0.5
 """Of the outages: a kill -9 in the middle of them."""
 
-BITES_WITHIN_S = 3.0
+NOTICED_WITHIN_S = 3.0
+LOOK_S = 0.05
 
 
 def kill_while_sending(bench: Bench) -> str:
@@ -93,18 +96,16 @@ def disk_full(bench: Bench) -> str:
     """An order meanwhile is refused, or it is on disk; either way it is sent again with the same key."""
     moment = bench.order_under_way()
     order = bench.payer.new()
-    life = bench.daemon.life
-    life.forget("ledger_unwritable")
-    with bench.disk.full(life.process.pid):
-        bitten = life.event("ledger_unwritable", BITES_WITHIN_S) is not None
+    with bench.disk.full(bench.daemon.life.process.pid):
+        noticed = _ledger_in_trouble(bench)
         answer = _answer(bench, order)
         pause_s = bench.pause(*OUTAGE_S)
         killed = _maybe_kill(bench)
     if killed:
         bench.daemon.start()
     bench.insist(order)
-    bite = "sending stops" if bitten else "nothing had to be written"
-    return f"the disk is full for {pause_s:.1f} s, {moment}: {bite}, {order.key} meanwhile: {answer}{killed}"
+    info = "info says so" if noticed else "info says ok"
+    return f"the disk is full for {pause_s:.1f} s, {moment}: {info}, {order.key} meanwhile: {answer}{killed}"
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -133,6 +134,17 @@ def _maybe_kill(bench: Bench) -> str:
         return ""
     bench.daemon.kill()
     return ", and a kill -9 in it"
+
+
+def _ledger_in_trouble(bench: Bench) -> bool:
+    """Whether the daemon says so, soon."""
+    gives_up_at = time.monotonic() + NOTICED_WITHIN_S
+    while time.monotonic() < gives_up_at:
+        with contextlib.suppress(NoDaemonError):
+            if bench.payer.ask({"op": "info"}).get("ledger") != "ok":
+                return True
+        time.sleep(LOOK_S)
+    return False
 
 
 def _answer(bench: Bench, order: Order) -> str:

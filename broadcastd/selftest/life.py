@@ -61,11 +61,6 @@ class Life:
             self._changed.wait_for(lambda: name in self._events or self._ended, within_s)
             return self._events.get(name)
 
-    def forget(self, name: str) -> None:
-        """Let `event` wait for the next one of this name."""
-        with self._changed:
-            self._events.pop(name, None)
-
     def end(self, number: int) -> int:
         """Send a signal and wait for the end of the process and of its log; the exit code.
 

@@ -80,6 +80,7 @@ def test_every_fault_loses_nobody(tmp_path: Path) -> None:
         "disk is full",
     ):
         assert fault in done
+    assert "info says so" in done
     assert "meanwhile: not_durable" in done
     totals = result["totals"]
     assert totals["recipients"] == 400 * len(result["jobs"]) <= totals["received"] + totals["unknown"]

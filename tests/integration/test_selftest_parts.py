@@ -103,8 +103,6 @@ time.sleep(60)
 """
     life = Life([sys.executable, "-c", script], tmp_path / "a.log")
     assert life.event("came", 20) == {"event": "came", "n": 1}
-    life.forget("came")
-    assert life.event("came") is None
     assert life.runs
     assert life.end(signal.SIGKILL) == -signal.SIGKILL
     assert not life.runs

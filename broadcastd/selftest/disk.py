@@ -139,7 +139,7 @@ def _run(*command: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=60)
     except subprocess.CalledProcessError as error:
-        why = error.stderr.decode("utf-8", "replace").strip()
+        why = error.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         raise SelftestStoppedError(f"{command[0]} failed: {why}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SelftestStoppedError(f"{command[0]} failed: {error}") from error

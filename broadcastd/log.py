@@ -15,10 +15,35 @@ _IN_URL = re.compile(r"(access_token=)[^&\s\"']+|(://[^:/@\s]*:)\S{1,500}(?=@)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+class LineLogger:
+    """Writes lines to stderr. A line that cannot be written is lost, and nothing else.
+
+    The log may be on the disk that is full, or its reader may be gone: neither may keep a post from being
+    sent. How many lines were lost is told once there is room again.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def msg(self, message: str) -> None:
+        """One line."""
+        try:
+            if self.lost:
+                print(_json({"event": "log_lines_lost", "lines": self.lost}), file=sys.stderr)
+            print(message, file=sys.stderr, flush=True)
+        except (OSError, ValueError):  # ValueError: stderr is closed
+            self.lost += 1
+        else:
+            self.lost = 0
+
+    log = debug = info = warn = warning = error = critical = exception = fatal = failure = err = msg
+
+
 def configure(level: str, *, terminal: bool | None = None) -> None:
     """Set up structlog for the process. `terminal`: for people, else for machines; None asks stderr."""
     if terminal is None:
         terminal = sys.stderr.isatty()
+    lines = LineLogger()
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
@@ -32,7 +57,7 @@ def configure(level: str, *, terminal: bool | None = None) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
 

@@ -1,7 +1,7 @@
 """A commit that comes after its caller was told "not durable": the job is on disk, and it is sent."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 from bed.fakes import FakeClock, ScriptedChannel, open_job
@@ -30,8 +30,7 @@ class NoDispatcher:
 
 
 @pytest.fixture
-async def home(tmp_path, monkeypatch):
-    monkeypatch.setattr(sql, "PATIENCE_S", 0.05)
+async def home(tmp_path):
     home = SqliteHome(tmp_path, FakeClock())
     await home.open()
     yield home
@@ -56,14 +55,27 @@ def intake(home, jobs):
     return Intake(home.ledger, jobs._accounts, jobs, settings, home.clock)
 
 
-def locked(home):
-    intruder = closing(sqlite3.connect(home.path, isolation_level=None))
-    intruder.thing.execute("BEGIN IMMEDIATE")
-    return intruder
+@pytest.fixture
+def locked(home, monkeypatch):
+    """A context in which no commit comes through, and nobody has patience."""
+
+    @contextmanager
+    def while_locked():
+        with (
+            closing(sqlite3.connect(home.path, isolation_level=None)) as intruder,
+            monkeypatch.context() as now,
+        ):
+            now.setattr(sql, "PATIENCE_S", 0.05)
+            intruder.execute("BEGIN IMMEDIATE")
+            yield
+
+    return while_locked
 
 
-async def test_a_job_that_was_answered_too_early_is_taken_in_when_it_is_sent_again(home, jobs, intake):
-    with locked(home):
+async def test_a_job_that_was_answered_too_early_is_taken_in_when_it_is_sent_again(
+    home, jobs, intake, locked
+):
+    with locked():
         refused = await intake.submit(POST)
     assert isinstance(refused, Refusal)
     assert (refused.code, refused.code.retry) == (ErrorCode.NOT_DURABLE, True)
@@ -75,14 +87,16 @@ async def test_a_job_that_was_answered_too_early_is_taken_in_when_it_is_sent_aga
     assert len(await home.ledger.jobs(9)) == 1
 
 
-async def test_a_retry_that_was_answered_too_early_is_taken_in_when_it_is_asked_for_again(home, jobs, intake):
+async def test_a_retry_that_was_answered_too_early_is_taken_in_when_it_is_asked_for_again(
+    home, jobs, intake, locked
+):
     job = (await intake.submit(POST)).job
     await home.ledger.add_slices(job.no, [[1]], planned=True)
     await home.ledger.move(job.no, JobState.CANCELLING)
     await home.ledger.close_slices(job.no, 9, home.clock.now())
     jobs.leave(await home.ledger.finish(job.no, home.clock.now()))
     controls = Controls(home.ledger, jobs, NoDispatcher(), Closer(home.ledger, jobs, home.clock), home.clock)
-    with locked(home), pytest.raises(LedgerUnavailableError):
+    with locked(), pytest.raises(LedgerUnavailableError):
         await controls.retry(job, [Outcome.SKIPPED], 2, None)
     assert jobs.get(job.no) is None
     again = await controls.retry(job, [Outcome.SKIPPED], 2, None)
@@ -91,11 +105,11 @@ async def test_a_retry_that_was_answered_too_early_is_taken_in_when_it_is_asked_
 
 
 async def test_a_pause_that_was_answered_too_early_holds_in_memory_when_it_is_asked_for_again(
-    home, jobs, intake
+    home, jobs, intake, locked
 ):
     job = (await intake.submit(POST)).job
     controls = Controls(home.ledger, jobs, NoDispatcher(), Closer(home.ledger, jobs, home.clock), home.clock)
-    with locked(home), pytest.raises(LedgerUnavailableError):
+    with locked(), pytest.raises(LedgerUnavailableError):
         await controls.pause(job)
     assert jobs.get(job.no).state is JobState.ACCEPTED
     assert (await controls.pause(job)).state is JobState.PAUSED

@@ -1,3 +1,4 @@
+import io
 import json
 
 import pytest
@@ -103,3 +104,47 @@ def test_people_get_a_line_that_cannot_steer_their_terminal(lines):
     assert "\\x1b[2Jgone" in written
     assert "\x1b[2J" not in written
     assert "s3cret" not in written
+
+
+class FullDisk:
+    """A stderr that cannot be written, until there is room."""
+
+    def __init__(self):
+        self.full = False
+        self.text = ""
+
+    def write(self, text):
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_lines_that_cannot_be_written_are_counted_and_nothing_else_happens(monkeypatch):
+    disk = FullDisk()
+    monkeypatch.setattr("sys.stderr", disk)
+    log.configure("info", terminal=False)
+    try:
+        logger = structlog.get_logger()
+        logger.info("before")
+        disk.full = True
+        logger.warning("job_held")
+        logger.error("lost")
+        disk.full = False
+        logger.info("after")
+    finally:
+        structlog.reset_defaults()
+    events = [json.loads(line) for line in disk.text.splitlines()]
+    assert [one["event"] for one in events] == ["before", "log_lines_lost", "after"]
+    assert events[1]["lines"] == 2
+
+
+def test_a_closed_stderr_is_no_trouble(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    logger = log.LineLogger()
+    logger.msg("x")
+    assert logger.lost == 1

@@ -87,7 +87,7 @@ async def test_a_job_that_was_answered_too_early_is_taken_in_when_it_is_sent_aga
     assert len(await home.ledger.jobs(9)) == 1
 
 
-async def test_a_retry_that_was_answered_too_early_is_taken_in_when_it_is_asked_for_again(
+async def test_a_retry_that_was_answered_too_early_is_taken_in_when_it_comes_again(
     home, jobs, intake, locked
 ):
     job = (await intake.submit(POST)).job

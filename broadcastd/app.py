@@ -36,9 +36,10 @@ from broadcastd.delivery.status import Status
 from broadcastd.delivery.task import Task
 from broadcastd.delivery.timekeeper import Timekeeper
 from broadcastd.errors import BroadcastdError
+from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
-from broadcastd.ledgers.sqlite import SqliteLedger
+from broadcastd.ledgers.sql import SqlLedger
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, AccountSettings, LedgerSettings, Settings
 from broadcastd.wire.listener import Listener
@@ -98,10 +99,7 @@ class Daemon:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         settings, clock = self._settings, self._clock
-        path = Path(settings.ledger.url.removeprefix("sqlite:///"))
-        ledger = await stack.enter_async_context(SqliteLedger(path, clock, _guard(settings.ledger, path)))
-        self._ledger = ledger
-        self._log_opening(ledger.opening, path)
+        ledger = self._ledger = await self._open_ledger(stack)
         accounts = {name: self._account(name, account, stack) for name, account in settings.accounts.items()}
         wake = asyncio.Event()
         self._jobs = OpenJobs(ledger, accounts, clock)
@@ -124,17 +122,26 @@ class Daemon:
         self._use_cases = UseCases(self._intake, ledger, self._jobs, controls, status, clock, self._stopping)
 
     @staticmethod
-    def _log_opening(opening: Opening, path: Path) -> None:
+    def _log_opening(opening: Opening, path: str) -> None:
         away_s = None if opening.away is None else round(opening.away.total_seconds(), 1)
         log.info(
             "ledger_opened",
-            path=str(path),
+            path=path,
             slices_taken_back=opening.reopened,
             in_doubt=opening.in_doubt,
             away_s=away_s,
         )
         if opening.copied:
             log.critical("ledger_copied", why=opening.copied)
+
+    async def _open_ledger(self, stack: contextlib.AsyncExitStack) -> SqlLedger:
+        settings = self._settings.ledger
+        url = settings.url.get_secret_value()
+        kind = kind_of(url)
+        guard = _guard(settings, kind.place(url))
+        ledger = await stack.enter_async_context(kind.build(url, self._clock, guard))
+        self._log_opening(ledger.opening, kind.place(url))
+        return ledger
 
     def _account(self, name: str, settings: AccountSettings, stack: contextlib.AsyncExitStack) -> Account:
         database = open_database(settings.audience)
@@ -158,6 +165,7 @@ class Daemon:
     def _start_loops(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Every background coroutine, by name. The death of one ends the daemon: a fresh start goes on."""
         loops: Mapping[str, Coroutine[Any, Any, None]] = {
+            "ledger": self._ledger.watch(),
             "recorder": self._recorder.run(),
             "dispatcher": self._dispatcher.run(),
             "leases": self._dispatcher.keep_leases(),
@@ -187,10 +195,10 @@ class Daemon:
             log.warning("flush_cut_short", error=self._ledger.trouble)
 
 
-def _guard(settings: LedgerSettings, path: Path) -> Guard:
+def _guard(settings: LedgerSettings, path: str) -> Guard:
     off = settings.identity_dir == IDENTITY_OFF
     return Guard(
-        place=None if off else Place(this_machine(), str(path.resolve())),
+        place=None if off else Place(this_machine(), path),
         folder=Path(settings.identity_dir) if settings.identity_dir else default_folder(),
         longest_away=timedelta(seconds=settings.hold_after_down_s),
     )

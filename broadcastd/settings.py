@@ -1,10 +1,20 @@
 """The settings: frozen, typed, checked at start. `settings_file` reads them."""
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from broadcastd.model import OnUnknown
 from broadcastd.texts import check_text
@@ -20,6 +30,13 @@ IDENTITY_OFF = "off"
 
 Text = Annotated[str, AfterValidator(check_text)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _check_port(url: str) -> None:
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise ValueError("the port is no number from 0 to 65535") from None
 
 
 class Section(BaseModel):
@@ -67,7 +84,7 @@ class PoolSettings(Section):
 class LedgerSettings(Section):
     """The durable record."""
 
-    url: str = "sqlite:///broadcastd.db"
+    url: SecretStr = SecretStr("sqlite:///broadcastd.db")
     on_unknown: OnUnknown = OnUnknown.RESEND
     lease_s: float = Field(60, ge=5)
     reserve_mb: int = Field(64, ge=0)
@@ -77,12 +94,22 @@ class LedgerSettings(Section):
 
     @field_validator("url")
     @classmethod
-    def _supported(cls, url: str) -> str:
-        if not url.startswith("sqlite:///") or url in ("sqlite:///", "sqlite:///:memory:"):
+    def _supported(cls, url: SecretStr) -> SecretStr:
+        there = url.get_secret_value()
+        _check_port(there)
+        is_file = there.startswith("sqlite:///") and there not in ("sqlite:///", "sqlite:///:memory:")
+        if not is_file and not re.fullmatch(r"mysql://([^/]*@)?[^/@]+/[^/?]+(\?.*)?", there):
             raise ValueError(
-                "accepted: sqlite:///FILE (relative to the settings file) or sqlite:////ABSOLUTE/FILE"
+                "accepted: sqlite:///FILE (relative to the settings file), sqlite:////ABSOLUTE/FILE or"
+                " mysql://user:password@host:3306/database"
             )
         return url
+
+    @field_serializer("url", when_used="json")
+    def _shown(self, url: SecretStr) -> str:
+        """What `config show` shows."""
+        there = url.get_secret_value()
+        return re.sub(r"//[^/]*@", "//***@", there) if there.startswith("mysql:") else there
 
 
 class AudienceSettings(Section):
@@ -101,10 +128,7 @@ class AudienceSettings(Section):
     def _supported(cls, url: SecretStr) -> SecretStr:
         if not url.get_secret_value().startswith(("mysql://", "sqlite:///")):
             raise ValueError("accepted: mysql://user:password@host:3306/database or sqlite:///FILE")
-        try:
-            urlsplit(url.get_secret_value()).port  # noqa: B018 - reading it checks it
-        except ValueError:
-            raise ValueError("the port is no number from 0 to 65535") from None
+        _check_port(url.get_secret_value())
         return url
 
     @field_validator("query")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as BadEnvironmentError
 
@@ -22,7 +22,7 @@ PLACES = (Path("broadcastd.toml"), Path("/etc/broadcastd/broadcastd.toml"))
 SECRET_WORDS = ("token", "password", "secret", "url")
 
 # Keys that may be given as `<key>_file`: the secret is then the file's content.
-FILE_KEYS = (("server", "token"), ("accounts", "*", "audience", "url"))
+FILE_KEYS = (("server", "token"), ("ledger", "url"), ("accounts", "*", "audience", "url"))
 
 
 def find() -> Path | None:
@@ -148,16 +148,16 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         ledger = ledger.model_copy(update={"identity_dir": str(base / ledger.identity_dir)})
     accounts = {}
     for name, account in settings.accounts.items():
-        url = account.audience.url
-        there = type(url)(_absolute_url(url.get_secret_value(), base))
+        there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
     return settings.model_copy(update={"ledger": ledger, "accounts": accounts})
 
 
-def _absolute_url(url: str, base: Path) -> str:
+def _absolute_url(url: SecretStr, base: Path) -> SecretStr:
     scheme = "sqlite:///"
-    return f"{scheme}{base / url[len(scheme) :]}" if url.startswith(scheme) else url
+    there = url.get_secret_value()
+    return SecretStr(f"{scheme}{base / there[len(scheme) :]}") if there.startswith(scheme) else url
 
 
 def _in_words(problem: Any) -> str:

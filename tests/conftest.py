@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bed.mariadb import PrivateMariaDb, private_mariadb
+from bed.mariadb import PrivateMariaDb, folder_of_servers, private_mariadb
 from bed.scripted import Run, run_command
 
 
@@ -27,7 +27,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[PrivateMariaDb]:
     """A private MariaDB. Its folder is short: a socket's path may have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="bd-") as folder, private_mariadb(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="bd-", dir=folder_of_servers()) as folder,
+        private_mariadb(Path(folder)) as server,
+    ):
         yield server
 
 

@@ -20,15 +20,16 @@ def ledger() -> None:
 def init(config: Path | None, as_json: bool) -> None:
     """Make the ledger's tables; an existing ledger is left as it is."""
     from broadcastd import settings_file
-    from broadcastd.ledgers.sqlite import prepare
+    from broadcastd.ledgers import kind_of
 
-    path = Path(settings_file.load(config or settings_file.find()).ledger.url.removeprefix("sqlite:///"))
-    existed = path.exists()
-    prepare(path)
+    url = settings_file.load(config or settings_file.find()).ledger.url.get_secret_value()
+    kind = kind_of(url)
+    place = kind.place(url)
+    existed = kind.make(url)
     if as_json:
-        print_json({"ledger": str(path), "existed": existed})
+        print_json({"ledger": place, "existed": existed})
     else:
-        click.echo(f"{path}: {'a ledger already' if existed else 'made'}")
+        click.echo(f"{place}: {'a ledger already' if existed else 'made'}")
 
 
 @ledger.command()

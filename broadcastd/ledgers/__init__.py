@@ -1,1 +1,51 @@
-"""Implementations of the `Ledger` port."""
+"""Implementations of the port `Ledger`, one row each: which one it is, its url says."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from broadcastd.clock import Clock
+from broadcastd.ledgers import mysql, sqlite
+from broadcastd.ledgers.opening_changes import Guard
+from broadcastd.ledgers.sql import SqlLedger
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerKind:
+    """What can be done with a ledger by its url."""
+
+    place: Callable[[str], str]
+    """Where it is, without any secret."""
+    build: Callable[[str, Clock, Guard], SqlLedger]
+    make: Callable[[str], bool]
+    """Make the tables of a new one; whether it was there before. Outside of any event loop."""
+
+
+def _path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///")).resolve()
+
+
+def _make_file(url: str) -> bool:
+    existed = _path(url).exists()
+    sqlite.prepare(_path(url))
+    return existed
+
+
+LEDGERS: Mapping[str, LedgerKind] = {
+    "sqlite": LedgerKind(
+        place=lambda url: str(_path(url)),
+        build=lambda url, clock, guard: sqlite.SqliteLedger(_path(url), clock, guard),
+        make=_make_file,
+    ),
+    "mysql": LedgerKind(
+        place=mysql.address,
+        build=mysql.MysqlLedger,
+        make=lambda url: asyncio.run(mysql.make(url)),
+    ),
+}
+
+
+def kind_of(url: str) -> LedgerKind:
+    """The row for a url that the settings have accepted."""
+    return LEDGERS[url.partition(":")[0]]

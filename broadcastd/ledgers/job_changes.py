@@ -201,16 +201,20 @@ def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
             ~sa.exists(unfinished),
             jobs.c.recipients == ended.scalar_subquery(),
         )
-        .values(
-            state=sa.case(
-                (jobs.c.state == JobState.CANCELLING.value, JobState.CANCELLED.value),
-                (jobs.c.state == JobState.EXPIRING.value, JobState.EXPIRED.value),
-                else_=JobState.DONE.value,
+        .ordered_values(
+            # MySQL sets one after the other: the reason is looked at while the state is the former one.
+            ("reason", sa.case((closed, jobs.c.reason), else_="")),
+            (
+                "state",
+                sa.case(
+                    (jobs.c.state == JobState.CANCELLING.value, JobState.CANCELLED.value),
+                    (jobs.c.state == JobState.EXPIRING.value, JobState.EXPIRED.value),
+                    else_=JobState.DONE.value,
+                ),
             ),
-            reason=sa.case((closed, jobs.c.reason), else_=""),
-            hold_kind="",
-            planned=True,
-            finished_at=to_ms(now),
+            ("hold_kind", ""),
+            ("planned", True),
+            ("finished_at", to_ms(now)),
         )
     )
     if connection.execute(change).rowcount != 1:

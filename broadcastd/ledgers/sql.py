@@ -4,7 +4,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -45,6 +46,16 @@ class SqlLedger(ABC):
         self._identity: Identity | None = None
         self._copied = ""
 
+    @abstractmethod
+    async def __aenter__(self) -> Self:
+        """Open it. Raises LedgerUnavailableError, LedgerInUseError and LedgerVersionError."""
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit what waits, and close it."""
+
     async def _settle_in(self) -> None:
         """What every start does once changes can be written."""
         known = await self._known()
@@ -76,6 +87,10 @@ class SqlLedger(ABC):
     @abstractmethod
     async def _read(self, query: Change[T]) -> T:
         """The result of a query. Raises LedgerUnavailableError."""
+
+    @abstractmethod
+    async def watch(self) -> None:
+        """Raise what ends the writing for good, when it does: the daemon must not go on then."""
 
     @property
     def _owner(self) -> str:

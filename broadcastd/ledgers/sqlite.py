@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from broadcastd.clock import Clock
 from broadcastd.errors import LedgerInUseError, LedgerUnavailableError, LedgerVersionError
+from broadcastd.ledgers.groups import cause
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.schema import VERSION, meta, metadata
 from broadcastd.ledgers.sql import Change, SqlLedger
@@ -73,9 +74,13 @@ class SqliteLedger(SqlLedger):
                 with self._engine.connect().execution_options(reading=True) as connection:
                     return query(connection)
             except sa.exc.SQLAlchemyError as error:
-                raise LedgerUnavailableError(f"the ledger cannot be read: {error}") from error
+                raise LedgerUnavailableError(f"the ledger cannot be read: {cause(error)}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._reader, run)
+
+    async def watch(self) -> None:
+        """See `SqlLedger`."""
+        await asyncio.shield(self._writer.ended)
 
     @property
     def trouble(self) -> str:
@@ -151,8 +156,7 @@ def prepare(path: Path) -> None:
             version = connection.execute(query).scalar_one()
         engine.dispose()
     except sa.exc.SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise LedgerUnavailableError(f"the ledger {path} cannot be opened: {cause}") from error
+        raise LedgerUnavailableError(f"the ledger {path} cannot be opened: {cause(error)}") from error
     if version != str(VERSION):
         raise LedgerVersionError(
             f"the ledger {path} has version {version}; this broadcastd works with version {VERSION}"

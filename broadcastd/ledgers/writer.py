@@ -1,42 +1,36 @@
-"""The one thread that writes the ledger, and commits in groups.
+"""The one thread that writes the embedded ledger, and commits in groups (`groups`).
 
-Every change of the ledger is a function of an open SQLAlchemy connection, handed to `Writer.run`. The thread
-takes all that wait, runs them in one transaction (each in a savepoint, so that one's refusal does not undo
-the others), commits once, and only then hands out the results. Two settings of pace: what somebody waits for
-at a socket is committed at once; what the recorder writes is paced, since commits back to back cost the event
-loop its share of the interpreter lock.
+Two settings of pace: what somebody waits for at a socket is committed at once; what the recorder writes is
+paced, since commits back to back cost the event loop its share of the interpreter lock.
 """
 
 import asyncio
 import contextlib
 import queue
-import secrets
-import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-from broadcastd.errors import BroadcastdError, LedgerUnavailableError
+from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ledgers import meta_values
+from broadcastd.ledgers.groups import (
+    COMMIT,
+    DATABASE_ERRORS,
+    MOST_IN_A_GROUP,
+    Change,
+    CommitNames,
+    cause,
+    confirmed,
+    fail,
+    hand_out,
+    run_group,
+)
 
 T = TypeVar("T")
 
-MOST_IN_A_GROUP = 500
-COMMIT = "commit"
-"""Each commit sets this value of `meta` to its own name: so a commit is found whose answer was lost."""
 LOOK_AGAIN_S = 1.0
-DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Error)
-
-
-@dataclass(slots=True)
-class _Change:
-    run: Callable[[sa.Connection], Any]
-    future: "asyncio.Future[Any]"
-    result: Any = None
-    error: BaseException | None = None
 
 
 class Writer:
@@ -45,13 +39,14 @@ class Writer:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._waiting: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._mine = secrets.token_hex(8)
-        self._commits = 0
+        self._names = CommitNames()
         self.trouble = ""
         """Why the last commit failed; empty when it is on disk."""
-        self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done when nothing is written any more: closed, or with what killed the thread."""
+        self._thread = threading.Thread(target=self._live, name="ledger-writer", daemon=True)
         self._thread.start()
 
     async def run(self, change: Callable[[sa.Connection], T], patience_s: float | None = None) -> T:
@@ -61,15 +56,8 @@ class Writer:
         After `patience_s` it raises too: the change may still come to be on disk then.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.put(_Change(change, future))
-        try:
-            async with asyncio.timeout(patience_s):
-                return await future
-        except TimeoutError:
-            raise LedgerUnavailableError(
-                f"the ledger has not confirmed it within {patience_s:g} s"
-                + (f": {self.trouble}" if self.trouble else "")
-            ) from None
+        self._waiting.put(Change(change, future))
+        return await confirmed(future, patience_s, lambda: self.trouble)
 
     async def close(self) -> None:
         """Commit what waits, and end the thread."""
@@ -77,19 +65,34 @@ class Writer:
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _live(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._work()
+        except BaseException as death:
+            error = death
+        # The loop is closed already when the process was told to die at once: nobody waits then.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._note_end, error)
+
+    def _note_end(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
+
     def _work(self) -> None:
         while True:
             group, last = self._next_group()
             if group:
                 self._commit(group)
-                # The loop is closed already when the process was told to die at once: nobody waits then.
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(_hand_out, group)
+                with contextlib.suppress(RuntimeError):  # as above
+                    self._loop.call_soon_threadsafe(hand_out, group)
             if last:
                 return
 
-    def _next_group(self) -> tuple[list[_Change], bool]:
-        group: list[_Change] = []
+    def _next_group(self) -> tuple[list[Change], bool]:
+        group: list[Change] = []
         change = self._waiting.get()
         while change is not None:
             group.append(change)
@@ -101,25 +104,21 @@ class Writer:
                 return group, False
         return group, True
 
-    def _commit(self, group: list[_Change]) -> None:
-        self._commits += 1
-        name = f"{self._mine}:{self._commits}"
+    def _commit(self, group: list[Change]) -> None:
+        name = self._names.next()
         committing = False
         try:
             with self._engine.connect() as connection:
                 transaction = connection.begin()
-                for change in group:
-                    _run_one(connection, change)
-                meta_values.put(connection, **{COMMIT: name})
+                run_group(connection, group, name)
                 committing = True
                 transaction.commit()
         except DATABASE_ERRORS as error:
-            self.trouble = f"the ledger cannot be written: {_cause(error)}"
+            self.trouble = f"the ledger cannot be written: {cause(error)}"
             # What this connection says of itself is not to be relied on after an I/O error.
             self._engine.dispose()
             if not (committing and self._was_committed(name)):
-                for change in group:
-                    change.error = LedgerUnavailableError(self.trouble)
+                fail(group, LedgerUnavailableError(self.trouble))
                 return
         self.trouble = ""
 
@@ -133,37 +132,7 @@ class Writer:
                 with self._engine.connect() as connection, connection.begin():
                     return meta_values.get(connection, COMMIT) == name
             except DATABASE_ERRORS as error:
-                self.trouble = f"the ledger cannot be read after a commit that failed: {_cause(error)}"
+                self.trouble = f"the ledger cannot be read after a commit that failed: {cause(error)}"
                 self._engine.dispose()
                 if self._closing.wait(LOOK_AGAIN_S):
                     return False  # the next start reads it
-
-
-def _run_one(connection: sa.Connection, change: _Change) -> None:
-    savepoint = connection.begin_nested()
-    try:
-        change.result = change.run(connection)
-        savepoint.commit()
-    except BroadcastdError as error:
-        change.error = error
-        savepoint.rollback()
-    except DATABASE_ERRORS:
-        raise
-    # A bug in one change must not take the others of its group down, nor this thread.
-    except Exception as error:
-        change.error = error
-        savepoint.rollback()
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
-
-
-def _hand_out(group: list[_Change]) -> None:
-    for change in group:
-        if change.future.cancelled():
-            continue
-        if change.error is not None:
-            change.future.set_exception(change.error)
-        else:
-            change.future.set_result(change.result)

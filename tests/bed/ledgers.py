@@ -1,6 +1,7 @@
 """The implementations of the port `Ledger`, one row each, and how a contract test looks behind them."""
 
 import asyncio
+import functools
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -8,8 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
+
 from bed.fakes import FakeClock
+from bed.mariadb import PrivateMariaDb
 from broadcastd.ledgers.identity import Place
+from broadcastd.ledgers.mysql import MysqlLedger, address
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sqlite import SqliteLedger
 from broadcastd.ports import Ledger, Opening
@@ -63,6 +68,51 @@ class SqliteHome:
             return outside.execute(sql).fetchall()
 
 
-LEDGERS: Mapping[str, Callable[[Path, FakeClock], LedgerHome]] = {
-    "sqlite": SqliteHome,
+class MysqlHome:
+    """Implements `LedgerHome` in a database of its own in the private MariaDB."""
+
+    ledger: MysqlLedger
+
+    def __init__(self, server: PrivateMariaDb, folder: Path, clock: FakeClock) -> None:
+        self.server = server
+        self.database = server.new_database()
+        self.url = server.url_of(self.database)
+        self.clock = clock
+        self._folder = folder
+        self._is_open = False
+
+    def guard(self) -> Guard:
+        return Guard(
+            Place("this machine", address(self.url)), self._folder / "identity", timedelta(seconds=86400)
+        )
+
+    async def open(self) -> None:
+        self.ledger = MysqlLedger(self.url, self.clock, self.guard())
+        await self.ledger.__aenter__()
+        self._is_open = True
+        self.opening = self.ledger.opening
+
+    async def kill(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            await asyncio.shield(self.ledger.__aexit__(None, None, None))
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.server.rows(sql, self.database)
+
+
+MakeHome = Callable[[Path, FakeClock], LedgerHome]
+
+
+def _in_mariadb(request: pytest.FixtureRequest) -> MakeHome:
+    return functools.partial(MysqlHome, request.getfixturevalue("mariadb"))
+
+
+LEDGERS: Mapping[str, Callable[[pytest.FixtureRequest], MakeHome]] = {
+    "sqlite": lambda _: SqliteHome,
+    "mysql": _in_mariadb,
 }
+LEDGER_PARAMS = (
+    pytest.param("sqlite"),
+    pytest.param("mysql", marks=pytest.mark.xdist_group("mariadb")),
+)

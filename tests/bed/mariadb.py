@@ -6,12 +6,22 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from bed.eyes import Eyes
 from bed.ports import eventually, free_port
 
+# Made and removed a hundred times, tables of a ledger need no disk: each is several fsyncs there.
+IN_MEMORY = Path("/dev/shm")
+ROOM_BYTES = 1024**3
 USER = "site"
 PASSWORD = "s3cret-of-the-site"
+
+
+def folder_of_servers() -> str | None:
+    """Where their data may be: in memory if there is room for it, else where temporary files are."""
+    roomy = IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM_BYTES
+    return str(IN_MEMORY) if roomy else None
 
 
 class PrivateMariaDb:
@@ -22,11 +32,17 @@ class PrivateMariaDb:
         self._socket = folder / "m.sock"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._eyes = Eyes(self._socket)
+        self._databases = 0
 
     @property
     def url(self) -> str:
         """As the settings want it."""
-        return f"mysql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/site"
+        return self.url_of("site")
+
+    def url_of(self, database: str) -> str:
+        """Of another database than the site's."""
+        return f"mysql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def install(self) -> None:
         """Make the data directory."""
@@ -53,6 +69,7 @@ class PrivateMariaDb:
 
     def stop(self, *, kill: bool = False) -> None:
         """Stop it, or kill it."""
+        self._eyes.close()
         if self._process is None:
             return
         if kill:
@@ -71,11 +88,24 @@ class PrivateMariaDb:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def new_database(self) -> str:
+        """The name of an empty one for a ledger; the one before it is removed."""
+        if self._databases:
+            self.rows(f"DROP DATABASE ledger_{self._databases}")
+        self._databases += 1
+        self.rows(f"CREATE DATABASE ledger_{self._databases}")
+        return f"ledger_{self._databases}"
+
+    def rows(self, sql: str, database: str = "mysql") -> list[tuple[Any, ...]]:
+        """What a statement of root's yields, on a connection that stays open."""
+        return self._eyes.rows(sql, database)
+
     def set_up(self) -> None:
         """The database and its user."""
         self.run(
             f"CREATE DATABASE site CHARACTER SET utf8mb4; CREATE USER '{USER}'@'127.0.0.1' IDENTIFIED BY"
-            f" '{PASSWORD}'; GRANT ALL ON site.* TO '{USER}'@'127.0.0.1';",
+            f" '{PASSWORD}'; GRANT ALL ON site.* TO '{USER}'@'127.0.0.1';"
+            f" GRANT ALL ON `ledger\\_%`.* TO '{USER}'@'127.0.0.1';",
             database="mysql",
         )
 

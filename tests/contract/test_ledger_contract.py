@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from bed.fakes import FakeClock, new_job
-from bed.ledgers import LEDGERS, guard
+from bed.ledgers import LEDGER_PARAMS, LEDGERS, guard
 
 from broadcastd.errors import (
     AlreadyFrozenError,
@@ -28,9 +28,12 @@ NO_WINDOW = timedelta(0)
 LEASE_S = 60
 
 
-@pytest.fixture(params=LEDGERS, autouse=True)
+only_sqlite = pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(params=LEDGER_PARAMS, autouse=True)
 async def home(request, tmp_path):
-    home = LEDGERS[request.param](tmp_path, FakeClock())
+    home = LEDGERS[request.param](request)(tmp_path, FakeClock())
     await home.open()
     yield home
     await home.kill()
@@ -138,6 +141,29 @@ async def test_a_job_is_kept_as_it_was_asked_for(bench):
     assert job.accepted_at == bench.clock.now()
     assert job.on_unknown is OnUnknown.LEAVE
     assert job.messages == {"custom": job.content, "template": "{}"}
+
+
+async def test_the_largest_content_is_kept_whole(bench):
+    content = "\U0001f600\0'\\\"%" * 25_000
+    await bench.accept(content=content, key="k")
+    job = await bench.ledger.job("j1")
+    assert job.content == job.messages["custom"] == content
+
+
+async def test_a_job_has_one_name(bench):
+    await bench.accept()
+    assert [await bench.ledger.job(name) for name in ("J1", "j1 ", "j1\0")] == [None] * 3
+
+
+async def test_openids_are_kept_as_they_are(bench):
+    no = await bench.job([1, 2, 3])
+    names = {1: "oAbc", 2: "oabc ", 3: "信\U0001f600"}
+    now = bench.clock.now()
+    await bench.record(
+        outcomes=[OutcomeRow(no, one, name, Outcome.SENT, "custom", 0, now) for one, name in names.items()]
+    )
+    listed, _ = await bench.ledger.listed(no, 0)
+    assert {one.recipient_id: one.openid for one in listed} == names
 
 
 async def test_a_test_sends_openids_are_kept(bench):
@@ -876,6 +902,7 @@ async def refusal(path, clock=None):
     return refused.value
 
 
+@only_sqlite
 async def test_a_second_ledger_on_the_same_file_is_refused_and_names_the_holder(home):
     error = await refusal(home.path)
     assert isinstance(error, LedgerInUseError)
@@ -886,6 +913,7 @@ async def test_a_second_ledger_on_the_same_file_is_refused_and_names_the_holder(
     await home.open()
 
 
+@only_sqlite
 async def test_a_file_of_another_version_is_refused_and_left_alone(home):
     await home.kill()
     with closing(sqlite3.connect(home.path)) as other:
@@ -898,6 +926,7 @@ async def test_a_file_of_another_version_is_refused_and_left_alone(home):
     assert isinstance(await refusal(home.path), LedgerVersionError)  # the lock was let go of
 
 
+@only_sqlite
 async def test_places_where_no_ledger_can_be(tmp_path):
     (tmp_path / "folder.db").mkdir()
     (tmp_path / "text.db").write_text("this is no database, only a text that somebody left here\n" * 50)
@@ -907,10 +936,12 @@ async def test_places_where_no_ledger_can_be(tmp_path):
         assert str(path) in str(error)
 
 
+@only_sqlite
 async def test_a_ledger_file_is_its_owners_only(home):
     assert home.path.stat().st_mode & 0o777 == 0o600
 
 
+@only_sqlite
 async def test_a_disk_that_is_full_is_an_error_and_nothing_of_the_change_stands(home, bench):
     no = await bench.job([1, 2])
     lease = await bench.one(no)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bed.fakes import FakeClock, new_job
-from bed.ledgers import LEDGERS
+from bed.ledgers import LEDGER_PARAMS, LEDGERS
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,6 +29,7 @@ LEASE = timedelta(seconds=60)
 # What a crash of the machine leaves is not looked at here: thousands of commits need no disk.
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 PICK = st.integers(0, 999)
+EXAMPLES = {"sqlite": 20, "mysql": 8}
 
 
 class Machine(RuleBasedStateMachine):
@@ -420,13 +421,13 @@ class Machine(RuleBasedStateMachine):
         assert (await self.ledger.settle(lease, now)).done
 
 
-@pytest.mark.parametrize("name", LEDGERS)
-def test_any_sequence_of_changes(name, long_run):
-    machine = type(f"Machine_{name}", (Machine,), {"make_home": LEDGERS[name]})
+@pytest.mark.parametrize("name", LEDGER_PARAMS)
+def test_any_sequence_of_changes(name, long_run, request):
+    machine = type(f"Machine_{name}", (Machine,), {"make_home": staticmethod(LEDGERS[name](request))})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=300 if long_run else 20,
+            max_examples=300 if long_run else EXAMPLES[name],
             stateful_step_count=60 if long_run else 30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

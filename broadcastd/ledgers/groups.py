@@ -1,0 +1,117 @@
+"""Group commit: many changes, one transaction. What every database's writer does alike.
+
+Every change of the ledger is a function of an open SQLAlchemy connection. A writer takes all that wait, runs
+them in one transaction (each in a savepoint, so that one's refusal does not undo the others), commits once,
+and only then hands out the results.
+"""
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from broadcastd.errors import BroadcastdError, LedgerUnavailableError
+from broadcastd.ledgers import meta_values
+
+T = TypeVar("T")
+
+MOST_IN_A_GROUP = 500
+COMMIT = "commit"
+"""Each commit sets this value of `meta` to its own name: so a commit is found whose answer was lost."""
+DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError)
+"""What a database or the way to it may do at any statement; a TimeoutError is an OSError."""
+
+
+@dataclass(slots=True)
+class Change:
+    """One change that waits for its commit, and who waits for its result."""
+
+    run: Callable[[sa.Connection], Any]
+    future: "asyncio.Future[Any]"
+    result: Any = None
+    error: BaseException | None = None
+
+
+class CommitNames:
+    """A name for each commit of one writer: no other writer ever gives the same."""
+
+    def __init__(self) -> None:
+        self._mine = secrets.token_hex(8)
+        self._commits = 0
+
+    def next(self) -> str:
+        """The next commit's."""
+        self._commits += 1
+        return f"{self._mine}:{self._commits}"
+
+
+def run_group(connection: sa.Connection, group: Sequence[Change], name: str) -> None:
+    """Run all changes in the transaction that is open, and note its name. What is left is to commit.
+
+    Raises one of DATABASE_ERRORS: then nothing of the group may be committed.
+    """
+    for change in group:
+        _run_one(connection, change)
+    meta_values.put(connection, **{COMMIT: name})
+
+
+def _run_one(connection: sa.Connection, change: Change) -> None:
+    savepoint = connection.begin_nested()
+    try:
+        change.result = change.run(connection)
+        savepoint.commit()
+    except BroadcastdError as error:
+        change.error = error
+        savepoint.rollback()
+    except DATABASE_ERRORS:
+        raise
+    # A bug in one change must not take the others of its group down, nor the writer.
+    except Exception as error:
+        change.error = error
+        savepoint.rollback()
+
+
+def fail(group: Sequence[Change], error: BroadcastdError) -> None:
+    """Nothing of the group is on disk."""
+    for change in group:
+        change.error = error
+
+
+def hand_out(group: Sequence[Change]) -> None:
+    """Tell who waits what became of it. In the event loop."""
+    for change in group:
+        if change.future.done():
+            continue  # cancelled, or out of patience
+        if change.error is not None:
+            change.future.set_exception(change.error)
+        else:
+            change.future.set_result(change.result)
+
+
+async def confirmed(future: "asyncio.Future[T]", patience_s: float | None, trouble: Callable[[], str]) -> T:
+    """The result of a change once it is on disk.
+
+    Raises LedgerUnavailableError after `patience_s`: the change may still come to be on disk then.
+    """
+    try:
+        async with asyncio.timeout(patience_s):
+            return await future
+    except TimeoutError:
+        why = trouble()
+        raise LedgerUnavailableError(
+            f"the ledger has not confirmed it within {patience_s:g} s" + (f": {why}" if why else "")
+        ) from None
+
+
+def cause(error: BaseException) -> str:
+    """What the database says, without the statement and its values."""
+    said = getattr(error, "orig", None) or error
+    match said.args:
+        case (int(number), str(words)) if not isinstance(said, OSError):
+            return f"{words.splitlines()[0]} ({number})"
+    words = str(said).strip() or type(said).__name__
+    return words.splitlines()[0]

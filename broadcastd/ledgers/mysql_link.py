@@ -1,0 +1,155 @@
+"""The one connection to a MySQL ledger that writes. It holds the lock against a second daemon.
+
+The lock (GET_LOCK) belongs to the very connection that commits: when that is lost, so is the lock, and
+nothing can be written before it was taken again. The server closes the connection after a silence of
+SILENCE_S: a machine that is gone for good does not keep the ledger locked, and one that was frozen comes back
+without it.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+import time
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from broadcastd.errors import LedgerInUseError, LedgerUnavailableError
+from broadcastd.ledgers import meta_values
+from broadcastd.ledgers.groups import DATABASE_ERRORS
+
+SILENCE_S = 60
+"""The server's patience; the writer speaks at least every KEEP_ALIVE_S."""
+KEEP_ALIVE_S = 15
+FRESH_S = 5
+"""A connection that was used so recently is taken to be there."""
+LOCK_WAIT_S = 2
+"""For the lock: a process that was killed just now may not have been noticed yet."""
+HOLDER = "holder"
+"""The value of `meta` that says who has the lock."""
+
+
+class Link:
+    """Opened, used by one coroutine at a time, dropped when it went wrong, opened again."""
+
+    def __init__(self, engine: AsyncEngine, address: str) -> None:
+        self._engine = engine
+        self._address = address
+        self._name = secrets.token_hex(8)
+        self._own_lock = f"broadcastd.{self._name}"
+        self._connection: AsyncConnection | None = None
+        self._driver: Any = None
+        self._used_s = 0.0
+        self._settled = False
+
+    async def connection(self) -> AsyncConnection:
+        """The connection, with the lock, opened if need be.
+
+        Raises one of DATABASE_ERRORS or LedgerUnavailableError when it cannot be had now, and
+        LedgerInUseError when another daemon has the ledger.
+        """
+        now_s = time.monotonic()
+        if self._connection is None:
+            await self._open()
+        elif now_s - self._used_s > FRESH_S:
+            await self._connection.exec_driver_sql("SELECT 1")
+            await self._connection.rollback()
+        self._used_s = now_s
+        assert self._connection is not None
+        return self._connection
+
+    async def note_holder(self) -> None:
+        """Write who has the lock. From then on nobody else may have had it when it is taken again."""
+        connection = await self.connection()
+        values = {"pid": os.getpid(), "host": socket.gethostname(), "name": self._name}
+        await connection.run_sync(lambda one: meta_values.put(one, **{HOLDER: orjson.dumps(values).decode()}))
+        await connection.commit()
+        self._settled = True
+
+    async def drop(self) -> None:
+        """Close it at once, whatever state it is in."""
+        connection, driver = self._connection, self._driver
+        self._connection = self._driver = None
+        if connection is None:
+            return
+        if driver is not None:
+            driver.close()  # no word of goodbye: nobody may be there to take it
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await connection.invalidate()
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await connection.close()
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await self._engine.dispose()  # what is idle in its pool is no better: the next one is a new one
+
+    async def close(self) -> None:
+        """Let the next daemon in, and close."""
+        if self._connection is not None:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self._connection.run_sync(
+                    lambda one: _scalar(one, "SELECT RELEASE_LOCK(%s)", _lock(one))
+                )
+        await self.drop()
+
+    async def _open(self) -> None:
+        self._connection = await self._engine.connect()
+        try:
+            self._driver = (await self._connection.get_raw_connection()).driver_connection
+            await self._connection.run_sync(self._take)
+            await self._connection.commit()
+        except BaseException:
+            await self.drop()
+            raise
+
+    def _take(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        connection.exec_driver_sql(f"SET SESSION wait_timeout = {SILENCE_S}")
+        self._end_former(connection)
+        if _scalar(connection, "SELECT GET_LOCK(%s, %s)", _lock(connection), LOCK_WAIT_S) != 1:
+            raise self._in_use(connection, "is in use by")
+        _scalar(connection, "SELECT GET_LOCK(%s, %s)", self._own_lock, LOCK_WAIT_S)
+        if self._settled and (_holder(connection) or {}).get("name") != self._name:
+            # What it left is not what we know of: a fresh start reads it.
+            raise self._in_use(connection, "was taken, while the connection to it was lost, by")
+
+    def _end_former(self, connection: sa.Connection) -> None:
+        """End the connection that was dropped, if the server has not noticed yet.
+
+        It is known by a lock of its own, which no other connection has: a number alone may be somebody else's
+        after the server was restarted.
+        """
+        former = _scalar(connection, "SELECT IS_USED_LOCK(%s)", self._own_lock)
+        if former is None:
+            return
+        with contextlib.suppress(sa.exc.DBAPIError):  # it has ended meanwhile, or that is not permitted
+            connection.exec_driver_sql(f"KILL {int(former)}")
+        if _scalar(connection, "SELECT GET_LOCK(%s, %s)", self._own_lock, LOCK_WAIT_S) != 1:
+            raise LedgerUnavailableError(
+                f"the server of {self._address} still holds the connection that was lost (number {former})"
+            )
+
+    def _in_use(self, connection: sa.Connection, how: str) -> LedgerInUseError:
+        holder = _holder(connection)
+        other = f", pid {holder['pid']} on {holder['host']}" if holder else ""
+        return LedgerInUseError(f"the ledger {self._address} {how} another broadcastd{other}")
+
+
+def _scalar(connection: sa.Connection, sql: str, *values: Any) -> Any:
+    return connection.exec_driver_sql(sql, values).scalar()
+
+
+def _lock(connection: sa.Connection) -> str:
+    """Named after the database; 64 characters at most, and a database's name alone may have so many."""
+    database = str(_scalar(connection, "SELECT DATABASE()"))
+    return f"broadcastd.{hashlib.sha256(database.encode()).hexdigest()[:32]}"
+
+
+def _holder(connection: sa.Connection) -> dict[str, Any] | None:
+    try:
+        noted = meta_values.get(connection, HOLDER)
+    except sa.exc.ProgrammingError:
+        return None  # its tables are being made just now
+    return None if noted is None else orjson.loads(noted)

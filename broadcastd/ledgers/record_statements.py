@@ -1,0 +1,179 @@
+"""The recorder's statements in each database's SQL: sets of rows at a time, on the ledger's hot path.
+
+SQLite: rows go in as one JSON value that `json_each` takes apart, on the driver's own connection. The
+statement is the same whatever the number of rows, so it is compiled once, and SQLite walks the rows without
+the interpreter lock.
+
+MySQL: a statement is a journey to another machine, so each takes all rows, and the leases of all marks are
+looked at together. What is used there is in MySQL 5.7 and MariaDB 10.3 already.
+"""
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from broadcastd.model import SliceMark
+
+Row = Sequence[Any]
+
+MOST_ROWS = 1000
+"""Of one statement: some 150 KB, where the least that a server takes at once (max_allowed_packet) is 1 MB."""
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Rows of a table. `update`: what becomes of a row that is there; without it, that is a conflict."""
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    update: Mapping[str, str] = field(default_factory=dict)
+    """Column to expression; `{new}` is the new row's value of that column."""
+
+    def head(self) -> str:
+        """Table and columns."""
+        return f"INSERT INTO {self.table} ({', '.join(self.columns)})"
+
+    def changes(self, new: str) -> str:
+        """The assignments, with the database's word `new` for a value of the new row."""
+        return ", ".join(
+            f"{column} = {expression.format(new=new.format(column))}"
+            for column, expression in self.update.items()
+        )
+
+
+def upsert(table: str, key: tuple[str, ...], *others: str) -> Insert:
+    """A new row replaces the old one's other columns."""
+    return Insert(table, (*key, *others), key, dict.fromkeys(others, "{new}"))
+
+
+class RecordStatements(ABC):
+    """The recorder's SQL on one connection. Statements have `?` for a value."""
+
+    conflict: type[Exception]
+    """What `insert` raises when a row is there already."""
+
+    @abstractmethod
+    def __init__(self, connection: sa.Connection) -> None: ...
+
+    @abstractmethod
+    def insert(self, what: Insert, rows: Sequence[Row]) -> None:
+        """Write rows: all, or none and `conflict` (of up to MOST_ROWS)."""
+
+    @abstractmethod
+    def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
+        """Run a statement that ends in `job_no = ? AND recipient_id IN`; its rows."""
+
+    @abstractmethod
+    def each(self, sql: str, rows: Sequence[Row]) -> None:
+        """Run a statement once a row."""
+
+    @abstractmethod
+    def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
+        """Move the marks of the leases that are valid; the tokens of those."""
+
+
+_OF_JSON = "(SELECT value FROM json_each(?))"
+_VALID = "WHERE job_no = ? AND no = ? AND lease = ? AND lease_until > ?"
+
+
+class SqliteStatements(RecordStatements):
+    """On the driver's connection, without SQLAlchemy."""
+
+    conflict = sqlite3.IntegrityError
+
+    def __init__(self, connection: sa.Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._driver = driver
+
+    def insert(self, what: Insert, rows: Sequence[Row]) -> None:
+        """See `RecordStatements`."""
+        values = ", ".join(f"value ->> {at}" for at in range(len(what.columns)))
+        sql = f"{what.head()} SELECT {values} FROM json_each(?) WHERE true"  # noqa: S608 - names of our own
+        if what.update:
+            sql += f" ON CONFLICT ({', '.join(what.key)}) DO UPDATE SET {what.changes('excluded.{}')}"
+        self._driver.execute(sql, (orjson.dumps(rows).decode(),))
+
+    def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
+        """See `RecordStatements`."""
+        return self._driver.execute(f"{sql} {_OF_JSON}", (job_no, orjson.dumps(list(ids)).decode()))
+
+    def each(self, sql: str, rows: Sequence[Row]) -> None:
+        """See `RecordStatements`."""
+        self._driver.executemany(sql, rows)
+
+    def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
+        """See `RecordStatements`."""
+        sql = f"UPDATE slices SET mark = coalesce(?, mark) {_VALID}"  # noqa: S608 - as above
+        return {
+            mark.lease.token
+            for mark in marks
+            if self._driver.execute(
+                sql, (mark.upto, mark.lease.job_no, mark.lease.slice_no, mark.lease.token, now_ms)
+            ).rowcount
+        }
+
+
+class MysqlStatements(RecordStatements):
+    """Through SQLAlchemy's connection, which knows how to wait for the driver."""
+
+    conflict = sa.exc.IntegrityError
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def insert(self, what: Insert, rows: Sequence[Row]) -> None:
+        """See `RecordStatements`."""
+        one = f"({', '.join('?' * len(what.columns))})"
+        for at in range(0, len(rows), MOST_ROWS):
+            some = rows[at : at + MOST_ROWS]
+            sql = f"{what.head()} VALUES {', '.join([one] * len(some))}"
+            if what.update:
+                sql += f" ON DUPLICATE KEY UPDATE {what.changes('VALUES({})')}"
+            self._run(sql, [value for row in some for value in row])
+
+    def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
+        """See `RecordStatements`."""
+        found = self._run(f"{sql} ({', '.join('?' * len(ids))})", [job_no, *ids])
+        return iter(found.all() if found.returns_rows else ())
+
+    def each(self, sql: str, rows: Sequence[Row]) -> None:
+        """See `RecordStatements`."""
+        for row in rows:
+            self._run(sql, row)
+
+    def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
+        """See `RecordStatements`. The rows are held until the commit: no lease can be lost in between."""
+        if not marks:
+            return ()
+        leases = {mark.lease.token: mark.lease for mark in marks}
+        held = " OR ".join(["(job_no = ? AND no = ? AND lease = ?)"] * len(leases))
+        names = [name for one in leases.values() for name in (one.job_no, one.slice_no, one.token)]
+        sql = f"SELECT lease FROM slices WHERE lease_until > ? AND ({held}) FOR UPDATE"  # noqa: S608 - as above
+        valid = set(self._run(sql, [now_ms, *names]).scalars())
+        upto = {one.lease.token: one.upto for one in marks if one.upto is not None}
+        upto = {token: mark for token, mark in upto.items() if token in valid}
+        if upto:
+            cases = " ".join(["WHEN ? THEN ?"] * len(upto))
+            these = " OR ".join(["(job_no = ? AND no = ?)"] * len(upto))
+            sql = f"UPDATE slices SET mark = CASE lease {cases} ELSE mark END WHERE {these}"  # noqa: S608 - as above
+            slices = [no for token in upto for no in (leases[token].job_no, leases[token].slice_no)]
+            self._run(sql, [value for case in upto.items() for value in case] + slices)
+        return valid
+
+    def _run(self, sql: str, values: Row) -> "sa.CursorResult[Any]":
+        return self._connection.exec_driver_sql(sql.replace("?", "%s"), tuple(values))
+
+
+STATEMENTS: Mapping[str, type[RecordStatements]] = {"sqlite": SqliteStatements, "mysql": MysqlStatements}
+
+
+def statements_for(connection: sa.Connection) -> RecordStatements:
+    """Those of the connection's database."""
+    return STATEMENTS[connection.dialect.name](connection)

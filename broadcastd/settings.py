@@ -109,7 +109,7 @@ class LedgerSettings(Section):
     def _shown(self, url: SecretStr) -> str:
         """What `config show` shows."""
         there = url.get_secret_value()
-        return re.sub(r"//[^/]*@", "//***@", there) if there.startswith("mysql:") else there
+        return re.sub("//.*@", "//***@", there) if there.startswith("mysql:") else there
 
 
 class AudienceSettings(Section):

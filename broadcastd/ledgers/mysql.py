@@ -31,9 +31,10 @@ READERS = 4
 RECYCLE_S = 280
 """Idle connections are replaced before common firewalls drop them (300 s)."""
 
-# A value that does not fit is an error, whatever the server's default says; who holds a lock for long (an
-# operator's open transaction) is waited for as long as SQLite waits (sqlite.BUSY_TIMEOUT_S).
-_SESSION = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 5"
+LOCK_WAIT_S = 5
+"""For who holds a row, such as an operator's open transaction: as `sqlite.BUSY_TIMEOUT_S`."""
+SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
+"""A value that does not fit is an error, whatever the server's default says."""
 
 
 class MysqlLedger(SqlLedger):
@@ -145,9 +146,10 @@ async def make(url: str) -> bool:
 
 
 def _engine(url: str) -> AsyncEngine:
+    session = f"SET SESSION sql_mode = '{SQL_MODE}', innodb_lock_wait_timeout = {LOCK_WAIT_S}"
     return create_async_engine(
         sa.make_url(url).set(drivername="mysql+asyncmy").update_query_dict({"charset": "utf8mb4"}),
-        connect_args={"connect_timeout": CONNECT_S, "init_command": _SESSION, "binary_prefix": True},
+        connect_args={"connect_timeout": CONNECT_S, "init_command": session, "binary_prefix": True},
         isolation_level="REPEATABLE READ",
         pool_size=READERS + 1,
         max_overflow=0,

@@ -52,14 +52,11 @@ class Link:
         Raises one of DATABASE_ERRORS or LedgerUnavailableError when it cannot be had now, and
         LedgerInUseError when another daemon has the ledger.
         """
-        now_s = time.monotonic()
+        if self._connection is not None and time.monotonic() - self._used_s > FRESH_S:
+            await self._drop_if_dead(self._connection)
         if self._connection is None:
-            await self._open()
-        elif now_s - self._used_s > FRESH_S:
-            await self._connection.exec_driver_sql("SELECT 1")
-            await self._connection.rollback()
-        self._used_s = now_s
-        assert self._connection is not None
+            self._connection = await self._open()
+        self._used_s = time.monotonic()
         return self._connection
 
     async def note_holder(self) -> None:
@@ -94,15 +91,23 @@ class Link:
                 )
         await self.drop()
 
-    async def _open(self) -> None:
-        self._connection = await self._engine.connect()
+    async def _open(self) -> AsyncConnection:
+        self._connection = connection = await self._engine.connect()
         try:
-            self._driver = (await self._connection.get_raw_connection()).driver_connection
-            await self._connection.run_sync(self._take)
-            await self._connection.commit()
+            self._driver = (await connection.get_raw_connection()).driver_connection
+            await connection.run_sync(self._take)
+            await connection.commit()
         except BaseException:
             await self.drop()
             raise
+        return connection
+
+    async def _drop_if_dead(self, connection: AsyncConnection) -> None:
+        try:
+            await connection.exec_driver_sql("SELECT 1")
+            await connection.rollback()
+        except sa.exc.DBAPIError:
+            await self.drop()
 
     def _take(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")

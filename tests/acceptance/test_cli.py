@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import counting_endpoint
+from bed.mariadb import PASSWORD, PrivateMariaDb
 from bed.ports import free_port
 from bed.site import sqlite_site
 
@@ -151,6 +152,23 @@ def test_ledger_init(tmp_path: Path, daemon: DaemonProcess) -> None:
     assert "made" in broadcastd("ledger", "init", "-c", tmp_path / "b.toml").stdout
     assert (tmp_path / "ledger.db").stat().st_mode & 0o077 == 0
     assert "already" in broadcastd("ledger", "init", "-c", tmp_path / "b.toml").stdout
+
+
+@pytest.mark.xdist_group("mariadb")
+def test_ledger_init_in_mariadb(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
+    database = mariadb.new_database()
+    (tmp_path / "url").write_text(mariadb.url_of(database))
+    path = tmp_path / "b.toml"
+    path.write_text(
+        '[ledger]\nurl_file = "url"\n[accounts.default]\nchannels = ["custom"]\n'
+        '[accounts.default.audience]\nurl = "sqlite:///s.db"\n'
+    )
+    place = f"mysql://127.0.0.1:{mariadb.port}/{database}"
+    assert broadcastd("ledger", "init", "-c", path).stdout == f"{place}: made\n"
+    assert broadcastd("ledger", "init", "-c", path).stdout == f"{place}: a ledger already\n"
+    shown = broadcastd("config", "show", "-c", path).stdout
+    assert f"ledger.url = 'mysql://***@127.0.0.1:{mariadb.port}/{database}'" in shown
+    assert PASSWORD not in shown
 
 
 def test_version_help_and_wrong_usage() -> None:

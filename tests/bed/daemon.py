@@ -21,7 +21,7 @@ port = {port}
 [pool]
 {pool}
 [ledger]
-url = "sqlite:///ledger.db"
+url = "{ledger_url}"
 identity_dir = "identity"
 {ledger}
 [accounts.default]
@@ -46,7 +46,10 @@ class DaemonProcess:
         self.folder = folder
         self.port = free_port()
         self.settings = folder / "broadcastd.toml"
-        values = {"server": "", "pool": "", "ledger": "", "more": "", "answer_timeout_s": 30, **settings}
+        values = {
+            "server": "", "pool": "", "ledger": "", "ledger_url": "sqlite:///ledger.db", "more": "",
+            "answer_timeout_s": 30, **settings,
+        }  # fmt: skip
         values["channels"] = json.dumps(values.get("channels", ["custom", "template"]))
         self.settings.write_text(
             SETTINGS.format(port=self.port, api=api, audience=audience, **values), encoding="utf-8"

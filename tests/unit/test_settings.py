@@ -54,11 +54,34 @@ def test_a_misspelt_key_is_refused():
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://u:p@h/b", "ledger.db"]
+    "url",
+    [
+        *("sqlite://", "sqlite:///", "sqlite:///:memory:", "ledger.db"),
+        *("mysql://u:p@h", "mysql://u:p@h/", "mysql://u:p@/b", "mysql+asyncmy://u:p@h/b", "postgres://h/b"),
+    ],
 )
-def test_a_ledger_is_a_file(url):
+def test_a_ledger_is_a_file_or_a_database(url):
     with pytest.raises(ValidationError, match="accepted: sqlite:///FILE"):
         LedgerSettings(url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:p@h/b", "mysql://u:p%2F%40@h:3307/b", "mysql://h/b", "mysql://u:p@h/b?ssl_ca=/c.pem"]
+)
+def test_a_ledger_in_mysql(url):
+    assert LedgerSettings(url=url).url.get_secret_value() == url
+
+
+def test_a_ledgers_port_is_a_number():
+    with pytest.raises(ValidationError, match="the port is no number"):
+        LedgerSettings(url="mysql://u:p@h:http/b")
+
+
+def test_a_ledgers_password_is_not_shown():
+    settings = LedgerSettings(url="mysql://broadcastd:s3cret@h:3306/b")
+    assert settings.model_dump(mode="json")["url"] == "mysql://***@h:3306/b"
+    assert "s3cret" not in repr(settings)
+    assert LedgerSettings().model_dump(mode="json")["url"] == "sqlite:///broadcastd.db"
 
 
 def test_an_audience_is_mysql_or_sqlite():

@@ -137,7 +137,7 @@ def test_a_missing_key_is_named(file):
         MINIMAL.replace("mysql:", "postgres:"),
         '[accounts.default]\naudience = "mysql://site:s3cret@db/site"\n',
         'accounts = "mysql://site:s3cret@db/site"\n',
-        '[ledger]\nurl = "mysql://site:s3cret@db/site"\n' + MINIMAL,
+        '[ledger]\nurl = "mysql://site:s3cret@db"\n' + MINIMAL,
         '[accounts.default]\napi_base = "ftp://site:s3cret@db/site"\n' + MINIMAL,
     ],
 )
@@ -171,6 +171,12 @@ def test_a_url_file(file, tmp_path):
     assert settings_file.load(path).accounts["default"].audience.url == SecretStr("mysql://u:p@h/b")
 
 
+def test_the_ledgers_url_may_be_in_a_file_too(file, tmp_path):
+    (tmp_path / "url").write_text("mysql://u:p@h/ledger\n")
+    path = file('[ledger]\nurl_file = "url"\n' + MINIMAL)
+    assert settings_file.load(path).ledger.url == SecretStr("mysql://u:p@h/ledger")
+
+
 def test_a_secret_and_its_file_are_one_too_many(file, tmp_path):
     (tmp_path / "token").write_text("t0ken")
     message = refused(file('[server]\ntoken = "s3cret"\ntoken_file = "token"\n' + MINIMAL))
@@ -195,13 +201,13 @@ def test_relative_sqlite_paths_are_the_files_neighbours(file, tmp_path, monkeypa
     path = file('[ledger]\nurl = "sqlite:///sub/l.db"\n' + text)
     monkeypatch.chdir("/")
     settings = settings_file.load(Path(os.path.relpath(path, "/")))
-    assert settings.ledger.url == f"sqlite:///{tmp_path}/sub/l.db"
+    assert settings.ledger.url == SecretStr(f"sqlite:///{tmp_path}/sub/l.db")
     assert settings.accounts["default"].audience.url.get_secret_value() == f"sqlite:///{tmp_path}/site.db"
 
 
 def test_absolute_paths_stay(file):
     path = file('[ledger]\nurl = "sqlite:////var/lib/broadcastd/l.db"\n' + MINIMAL)
-    assert settings_file.load(path).ledger.url == "sqlite:////var/lib/broadcastd/l.db"
+    assert settings_file.load(path).ledger.url == SecretStr("sqlite:////var/lib/broadcastd/l.db")
 
 
 def test_find_prefers_what_is_named(tmp_path, monkeypatch):
@@ -267,4 +273,5 @@ def test_the_shipped_file_lists_every_key_with_its_default(name, default):
         assert default is None, f"{name} has a default and is missing"
         assert commented(text, name), f"{name} is missing"
     elif name not in WITHOUT_DEFAULT | EXAMPLES:
+        default = default.get_secret_value() if isinstance(default, SecretStr) else default
         assert shown == (list(default) if isinstance(default, tuple) else default)

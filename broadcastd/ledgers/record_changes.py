@@ -17,21 +17,22 @@ from broadcastd.ledgers.record_statements import (
     RecordStatements,
     Row,
     statements_for,
-    upsert,
 )
 from broadcastd.model import Batch, DeferralRow, OutcomeRow, SliceMark
 from broadcastd.outcomes import Outcome
 
-_PUT_OFF = upsert(
+_RECIPIENT = ("job_no", "recipient_id")
+_PUT_OFF = Insert(
     "deferrals",
-    ("job_no", "recipient_id"),
-    *("slice_no", "due_at", "channel_no", "tries", "doubts", "refusals", "armed"),
+    (*_RECIPIENT, "slice_no", "due_at", "channel_no", "tries", "doubts", "refusals", "armed"),
+    _RECIPIENT,
+    "replace",
 )
 _OUTCOMES = Insert(
-    "outcomes", ("job_no", "recipient_id", "openid", "outcome", "channel", "errcode", "at", "round")
+    "outcomes", (*_RECIPIENT, "openid", "outcome", "channel", "errcode", "at", "round"), _RECIPIENT
 )
-_TALLY_KEY = ("job_no", "outcome", "channel", "errcode")
-_TALLY = Insert("tallies", (*_TALLY_KEY, "n"), _TALLY_KEY, {"n": "n + {new}"})
+_TALLIED = ("job_no", "outcome", "channel", "errcode")
+_TALLY = Insert("tallies", (*_TALLIED, "n"), _TALLIED, "add")
 _ARM = "UPDATE deferrals SET armed = 1 WHERE job_no = ? AND recipient_id IN"
 _KNOWN = "SELECT recipient_id FROM outcomes WHERE job_no = ? AND recipient_id IN"
 _NO_LONGER_DUE = "DELETE FROM deferrals WHERE job_no = ? AND recipient_id IN"

@@ -11,8 +11,8 @@ looked at together. What is used there is in MySQL 5.7 and MariaDB 10.3 already.
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import orjson
 import sqlalchemy as sa
@@ -27,29 +27,25 @@ MOST_ROWS = 1000
 
 @dataclass(frozen=True)
 class Insert:
-    """Rows of a table. `update`: what becomes of a row that is there; without it, that is a conflict."""
+    """Rows of a table. What becomes of one with the same key that is there, says `when_there`."""
 
     table: str
     columns: tuple[str, ...]
-    key: tuple[str, ...] = ()
-    update: Mapping[str, str] = field(default_factory=dict)
-    """Column to expression; `{new}` is the new row's value of that column."""
+    key: tuple[str, ...]
+    when_there: Literal["conflict", "replace", "add"] = "conflict"
+    """`add`: the last column is a sum, and grows by the new one's."""
 
-    def head(self) -> str:
+    @property
+    def into(self) -> str:
         """Table and columns."""
-        return f"INSERT INTO {self.table} ({', '.join(self.columns)})"
+        return f"{self.table} ({', '.join(self.columns)})"
 
     def changes(self, new: str) -> str:
-        """The assignments, with the database's word `new` for a value of the new row."""
-        return ", ".join(
-            f"{column} = {expression.format(new=new.format(column))}"
-            for column, expression in self.update.items()
-        )
-
-
-def upsert(table: str, key: tuple[str, ...], *others: str) -> Insert:
-    """A new row replaces the old one's other columns."""
-    return Insert(table, (*key, *others), key, dict.fromkeys(others, "{new}"))
+        """The assignments, where `new` is how the database calls the new row."""
+        if self.when_there == "add":
+            total = self.columns[-1]
+            return f"{total} = {self.table}.{total} + {new}.{total}"
+        return ", ".join(f"{name} = {new}.{name}" for name in self.columns if name not in self.key)
 
 
 class RecordStatements(ABC):
@@ -95,9 +91,9 @@ class SqliteStatements(RecordStatements):
     def insert(self, what: Insert, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""
         values = ", ".join(f"value ->> {at}" for at in range(len(what.columns)))
-        sql = f"{what.head()} SELECT {values} FROM json_each(?) WHERE true"  # noqa: S608 - names of our own
-        if what.update:
-            sql += f" ON CONFLICT ({', '.join(what.key)}) DO UPDATE SET {what.changes('excluded.{}')}"
+        sql = f"INSERT INTO {what.into} SELECT {values} FROM json_each(?) WHERE true"  # noqa: S608 - our names
+        if what.when_there != "conflict":
+            sql += f" ON CONFLICT ({', '.join(what.key)}) DO UPDATE SET {what.changes('excluded')}"
         self._driver.execute(sql, (orjson.dumps(rows).decode(),))
 
     def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
@@ -110,7 +106,7 @@ class SqliteStatements(RecordStatements):
 
     def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
         """See `RecordStatements`."""
-        sql = f"UPDATE slices SET mark = coalesce(?, mark) {_VALID}"  # noqa: S608 - as above
+        sql = f"UPDATE slices SET mark = coalesce(?, mark) {_VALID}"  # noqa: S608 - our names
         return {
             mark.lease.token
             for mark in marks
@@ -130,13 +126,25 @@ class MysqlStatements(RecordStatements):
 
     def insert(self, what: Insert, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""
-        one = f"({', '.join('?' * len(what.columns))})"
+        write = self._add if what.when_there == "add" else self._put
         for at in range(0, len(rows), MOST_ROWS):
-            some = rows[at : at + MOST_ROWS]
-            sql = f"{what.head()} VALUES {', '.join([one] * len(some))}"
-            if what.update:
-                sql += f" ON DUPLICATE KEY UPDATE {what.changes('VALUES({})')}"
-            self._run(sql, [value for row in some for value in row])
+            write(what, rows[at : at + MOST_ROWS])
+
+    def _put(self, what: Insert, rows: Sequence[Row]) -> None:
+        verb = "REPLACE" if what.when_there == "replace" else "INSERT"
+        one = f"({', '.join('?' * len(what.columns))})"
+        self._run(f"{verb} INTO {what.into} VALUES {', '.join([one] * len(rows))}", _flat(rows))
+
+    def _add(self, what: Insert, rows: Sequence[Row]) -> None:
+        """Without the function VALUES(): it is deprecated in MySQL, and MariaDB lacks its successor."""
+        first = ", ".join(f"? AS {column}" for column in what.columns)
+        one = ", ".join("?" * len(what.columns))
+        fresh = " UNION ALL ".join([f"SELECT {first}", *[f"SELECT {one}"] * (len(rows) - 1)])
+        self._run(
+            f"INSERT INTO {what.into} SELECT * FROM ({fresh}) AS fresh"  # noqa: S608 - our names
+            f" ON DUPLICATE KEY UPDATE {what.changes('fresh')}",
+            _flat(rows),
+        )
 
     def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
         """See `RecordStatements`."""
@@ -154,21 +162,25 @@ class MysqlStatements(RecordStatements):
             return ()
         leases = {mark.lease.token: mark.lease for mark in marks}
         held = " OR ".join(["(job_no = ? AND no = ? AND lease = ?)"] * len(leases))
-        names = [name for one in leases.values() for name in (one.job_no, one.slice_no, one.token)]
-        sql = f"SELECT lease FROM slices WHERE lease_until > ? AND ({held}) FOR UPDATE"  # noqa: S608 - as above
+        names = _flat([(one.job_no, one.slice_no, one.token) for one in leases.values()])
+        sql = f"SELECT lease FROM slices WHERE lease_until > ? AND ({held}) FOR UPDATE"  # noqa: S608 - our names
         valid = set(self._run(sql, [now_ms, *names]).scalars())
         upto = {one.lease.token: one.upto for one in marks if one.upto is not None}
         upto = {token: mark for token, mark in upto.items() if token in valid}
         if upto:
             cases = " ".join(["WHEN ? THEN ?"] * len(upto))
             these = " OR ".join(["(job_no = ? AND no = ?)"] * len(upto))
-            sql = f"UPDATE slices SET mark = CASE lease {cases} ELSE mark END WHERE {these}"  # noqa: S608 - as above
-            slices = [no for token in upto for no in (leases[token].job_no, leases[token].slice_no)]
-            self._run(sql, [value for case in upto.items() for value in case] + slices)
+            sql = f"UPDATE slices SET mark = CASE lease {cases} ELSE mark END WHERE {these}"  # noqa: S608 - our names
+            slices = [(leases[token].job_no, leases[token].slice_no) for token in upto]
+            self._run(sql, [*_flat(list(upto.items())), *_flat(slices)])
         return valid
 
     def _run(self, sql: str, values: Row) -> "sa.CursorResult[Any]":
         return self._connection.exec_driver_sql(sql.replace("?", "%s"), tuple(values))
+
+
+def _flat(rows: Sequence[Row]) -> list[Any]:
+    return [value for row in rows for value in row]
 
 
 STATEMENTS: Mapping[str, type[RecordStatements]] = {"sqlite": SqliteStatements, "mysql": MysqlStatements}

@@ -25,7 +25,7 @@ from broadcastd.ledgers.groups import DATABASE_ERRORS
 SILENCE_S = 60
 """The server's patience; the writer speaks at least every KEEP_ALIVE_S."""
 KEEP_ALIVE_S = 15
-FRESH_S = 5
+FRESH_S = 1
 """A connection that was used so recently is taken to be there."""
 LOCK_WAIT_S = 2
 """For the lock: a process that was killed just now may not have been noticed yet."""
@@ -147,8 +147,11 @@ def _scalar(connection: sa.Connection, sql: str, *values: Any) -> Any:
 
 
 def _lock(connection: sa.Connection) -> str:
-    """Named after the database; 64 characters at most, and a database's name alone may have so many."""
-    database = str(_scalar(connection, "SELECT DATABASE()"))
+    return lock_name(str(_scalar(connection, "SELECT DATABASE()")))
+
+
+def lock_name(database: str) -> str:
+    """A server's locks are one namespace, of 64 characters; a database's name alone may have so many."""
     return f"broadcastd.{hashlib.sha256(database.encode()).hexdigest()[:32]}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import OK, CountingEndpoint, counting_endpoint
-from bed.mariadb import PASSWORD, PrivateMariaDb
+from bed.mariadb import PrivateMariaDb
 from bed.ports import eventually
 from bed.site import mariadb_site, openid, sqlite_site
 
@@ -73,7 +73,7 @@ def test_a_drain_loses_nobody_and_repeats_nobody(tmp_path: Path) -> None:
         assert set(endpoint.received.values()) == {1}
 
 
-def _kill_at_random_moments(daemon: DaemonProcess, endpoint: CountingEndpoint, job: str, kills: int) -> None:
+def kill_at_random_moments(daemon: DaemonProcess, endpoint: CountingEndpoint, job: str, kills: int) -> None:
     chance = random.Random()
     for _ in range(kills):
         # Between none and a few hundred sends after the start: recovery and planning are hit as well.
@@ -96,7 +96,7 @@ def test_after_kill_9_nobody_is_lost(tmp_path: Path, on_unknown: str, long_run: 
         ledger = f'on_unknown = "{on_unknown}"'
         with daemon_process(tmp_path, endpoint.url, site, ledger=ledger) as daemon:
             job = daemon.call({"content": "hello", "key": "k"})["job"]
-            _kill_at_random_moments(daemon, endpoint, job, kills)
+            kill_at_random_moments(daemon, endpoint, job, kills)
             books = daemon.wait_done(job)["books"]
             opened = daemon.events("ledger_opened")
         everybody = {openid(number) for number in range(1, followers + 1)}
@@ -116,37 +116,6 @@ def test_after_kill_9_nobody_is_lost(tmp_path: Path, on_unknown: str, long_run: 
         if on_unknown == "leave":
             assert repeats == 0
             assert books["unknown"] == books["in_doubt"]
-
-
-@pytest.mark.xdist_group("mariadb")
-@pytest.mark.parametrize("on_unknown", ["resend", pytest.param("leave", marks=pytest.mark.long)])
-def test_a_ledger_in_mariadb_after_kill_9(tmp_path: Path, mariadb: PrivateMariaDb, on_unknown: str) -> None:
-    followers, database = 5000, mariadb.new_database()
-    with counting_endpoint(latency_s=0.02) as endpoint:
-        site = sqlite_site(tmp_path / "site.db", followers)
-        ledger = f'on_unknown = "{on_unknown}"'
-        with daemon_process(
-            tmp_path, endpoint.url, site, ledger_url=mariadb.url_of(database), ledger=ledger
-        ) as daemon:
-            job = daemon.call({"content": "求購信息", "key": "k"})["job"]
-            _kill_at_random_moments(daemon, endpoint, job, kills=4)
-            books = daemon.wait_done(job)["books"]
-            again = daemon.call({"content": "求購信息", "key": "k"})
-            log = daemon.log
-    ended = dict(mariadb.rows("SELECT openid, outcome FROM outcomes", database))
-    sent = {who for who, outcome in ended.items() if outcome == "sent"}
-    assert sent <= set(endpoint.received)
-    listed = mariadb.rows("SELECT recipient_id FROM outcomes WHERE outcome = 'unknown'", database)
-    unknown = {openid(number) for (number,) in listed}
-    assert {openid(number) for number in range(1, followers + 1)} == set(endpoint.received) | unknown
-    repeats = sum(endpoint.received.values()) - len(endpoint.received)
-    assert repeats <= books["in_doubt"]
-    assert books["balanced"]
-    assert books["sent"] + books["unknown"] == followers
-    assert (again["job"], again["repeat"]) == (job, True)
-    assert on_unknown == "resend" or repeats == 0
-    assert PASSWORD not in log
-    assert f"mysql://127.0.0.1:{mariadb.port}/{database}" in log
 
 
 def test_a_freeze_longer_than_the_lease_loses_nobody(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ def folder_of_servers() -> str | None:
 class PrivateMariaDb:
     """One server with one database `site`, and the user that broadcastd is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
+        self._flush = int(durable)
         self._socket = folder / "m.sock"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,7 +63,7 @@ class PrivateMariaDb:
         self._process = subprocess.Popen(
             [self._server(), "--no-defaults", f"--datadir={self._folder / 'data'}",
              f"--socket={self._socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
-             f"--pid-file={self._folder / 'm.pid'}", "--innodb-flush-log-at-trx-commit=0",
+             f"--pid-file={self._folder / 'm.pid'}", f"--innodb-flush-log-at-trx-commit={self._flush}",
              "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user()],
             stdout=log, stderr=log,
         )  # fmt: skip
@@ -128,9 +129,9 @@ class PrivateMariaDb:
 
 
 @contextmanager
-def private_mariadb(folder: Path) -> Iterator[PrivateMariaDb]:
-    """Install, start and set up; stop at the end."""
-    server = PrivateMariaDb(folder)
+def private_mariadb(folder: Path, *, durable: bool = False) -> Iterator[PrivateMariaDb]:
+    """Install, start and set up; stop at the end. `durable`: it may be killed, and forgets nothing."""
+    server = PrivateMariaDb(folder, durable=durable)
     server.install()
     server.start()
     try:

@@ -135,7 +135,7 @@ def own_server():
     """A server of this file's own, to be killed."""
     with (
         tempfile.TemporaryDirectory(prefix="bd-", dir=folder_of_servers()) as folder,
-        private_mariadb(Path(folder)) as server,
+        private_mariadb(Path(folder), durable=True) as server,
     ):
         yield server
 
@@ -317,8 +317,12 @@ async def test_what_cannot_be_opened_says_why_and_no_secret(home, part, wrong, w
     assert PASSWORD not in str(refused.value)
 
 
-async def test_a_server_that_may_forget_is_warned_of(home):
+async def test_a_server_that_may_forget_is_warned_of(home, own_server, tmp_path):
     with structlog.testing.capture_logs() as logs:
+        durable = MysqlHome(own_server, tmp_path, FakeClock())
+        await durable.open()
+        await durable.kill()
+        assert not logs
         await home.open()
     (warning,) = [line for line in logs if line["event"] == "ledger_weakly_kept"]
     assert warning["setting"] == "innodb_flush_log_at_trx_commit = 0"

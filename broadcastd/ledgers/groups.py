@@ -19,7 +19,6 @@ from broadcastd.ledgers import meta_values
 
 T = TypeVar("T")
 
-MOST_IN_A_GROUP = 500
 COMMIT = "commit"
 """Each commit sets this value of `meta` to its own name: so a commit is found whose answer was lost."""
 DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError)

@@ -6,12 +6,14 @@ SILENCE_S: a machine that is gone for good does not keep the ledger locked, and 
 without it.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import os
 import secrets
 import socket
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -45,6 +47,22 @@ class Link:
         self._driver: Any = None
         self._used_s = 0.0
         self._settled = False
+        self._deadline: asyncio.Timeout | None = None
+        self._answer_s = 0.0
+
+    @contextlib.asynccontextmanager
+    async def patience(self, answer_s: float) -> AsyncIterator[None]:
+        """Raise TimeoutError within, when one statement takes longer than this; many may."""
+        async with asyncio.timeout(answer_s) as deadline:
+            self._deadline, self._answer_s = deadline, answer_s
+            try:
+                yield
+            finally:
+                self._deadline = None
+
+    def _statement_begun(self, *_: Any) -> None:
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + self._answer_s)
 
     async def connection(self) -> AsyncConnection:
         """The connection, with the lock, opened if need be.
@@ -94,6 +112,7 @@ class Link:
     async def _open(self) -> AsyncConnection:
         self._connection = connection = await self._engine.connect()
         try:
+            sa.event.listen(connection.sync_connection, "before_cursor_execute", self._statement_begun)
             self._driver = (await connection.get_raw_connection()).driver_connection
             await connection.run_sync(self._take)
             await connection.commit()

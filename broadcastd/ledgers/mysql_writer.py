@@ -12,7 +12,6 @@ from broadcastd.errors import BroadcastdError, LedgerUnavailableError
 from broadcastd.ledgers.groups import (
     COMMIT,
     DATABASE_ERRORS,
-    MOST_IN_A_GROUP,
     Change,
     CommitNames,
     cause,
@@ -26,6 +25,8 @@ from broadcastd.ledgers.schema import meta
 
 T = TypeVar("T")
 
+MOST_AT_ONCE = 50
+"""Changes of a group. Each is some journeys to the server, and who waits at a socket has `sql.PATIENCE_S`."""
 TROUBLES = (*DATABASE_ERRORS, LedgerUnavailableError)
 
 
@@ -85,12 +86,12 @@ class MysqlWriter:
                     await self._wake.wait()
             except TimeoutError:
                 await self._keep_alive()
-        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_IN_A_GROUP))]
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
 
     async def _keep_alive(self) -> None:
         """So that a lost connection, and with it the lock, is had again before it is needed."""
         try:
-            async with asyncio.timeout(self._answer_s):
+            async with self._link.patience(self._answer_s):
                 await self._link.connection()
         except TROUBLES as error:
             self.trouble = f"the ledger cannot be reached: {self._in_words(error)}"
@@ -102,11 +103,11 @@ class MysqlWriter:
         name = self._names.next()
         committing = False
         try:
-            async with asyncio.timeout(self._answer_s):
+            async with self._link.patience(self._answer_s):
                 connection = await self._link.connection()
                 await connection.run_sync(run_group, group, name)
             committing = True
-            async with asyncio.timeout(self._answer_s):
+            async with self._link.patience(self._answer_s):
                 await connection.commit()
         except TROUBLES as error:
             self.trouble = f"the ledger cannot be written: {self._in_words(error)}"
@@ -126,7 +127,7 @@ class MysqlWriter:
         tries = 0
         while True:
             try:
-                async with asyncio.timeout(self._answer_s):
+                async with self._link.patience(self._answer_s):
                     connection = await self._link.connection()
                     last = await connection.run_sync(_last_commit)
                     await connection.rollback()

@@ -18,7 +18,6 @@ from broadcastd.ledgers import meta_values
 from broadcastd.ledgers.groups import (
     COMMIT,
     DATABASE_ERRORS,
-    MOST_IN_A_GROUP,
     Change,
     CommitNames,
     cause,
@@ -30,6 +29,7 @@ from broadcastd.ledgers.groups import (
 
 T = TypeVar("T")
 
+MOST_IN_A_GROUP = 500
 LOOK_AGAIN_S = 1.0
 
 

@@ -23,6 +23,8 @@ class CommitProxy:
         self.fault: Fault | None = None
         self.struck = asyncio.Event()
         self.refusing = False
+        self.delay_s = 0.0
+        """Requests arrive so much later."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: list[asyncio.StreamWriter] = []
 
@@ -44,6 +46,7 @@ class CommitProxy:
                     if fault == "silent":
                         continue
                     break
+                await asyncio.sleep(self.delay_s)
                 requests.write(data)
         except ConnectionError:
             pass

@@ -20,6 +20,7 @@ from broadcastd.errors import LedgerInUseError, LedgerUnavailableError, LedgerVe
 from broadcastd.ledgers.mysql import MysqlLedger, address, make
 from broadcastd.model import Batch, OutcomeRow
 from broadcastd.outcomes import Outcome
+from broadcastd.states import JobState
 
 pytestmark = pytest.mark.xdist_group("mariadb")
 
@@ -370,3 +371,41 @@ async def test_a_batch_of_thousands_some_of_them_known(home):
     assert books.outcomes == {Outcome.SENT: 3000}
     assert home.rows("SELECT count(*), count(DISTINCT recipient_id) FROM outcomes") == [(3000, 3000)]
     assert home.rows("SELECT ended FROM rounds") == [(3000,)]
+
+
+# -- copies ------------------------------------------------------------------------------------------------
+
+
+async def test_a_copy_in_another_database_is_known_and_adopted(home, mariadb):
+    await home.open()
+    no = (await accept(home.ledger, "j1")).job.no
+    await home.ledger.add_slices(no, [[1]], planned=True)
+    await home.kill()
+    copy = Second(home)
+    copy.database, copy.url = f"{home.database}x", f"{home.url}x"
+    mariadb.rows(f"CREATE DATABASE {copy.database}")
+    for (table,) in home.rows("SHOW TABLES"):
+        mariadb.rows(f"CREATE TABLE {copy.database}.{table} LIKE {home.database}.{table}")
+        mariadb.rows(f"INSERT INTO {copy.database}.{table} SELECT * FROM {home.database}.{table}")
+    await copy.open()
+    assert copy.ledger.copied == f"it was last used as mysql://127.0.0.1:{mariadb.port}/{home.database}"
+    assert [job.state for job in await copy.ledger.jobs(9)] == [JobState.HELD]
+    assert await copy.ledger.adopt() == 1
+    await copy.kill()
+    await copy.open()
+    assert copy.ledger.copied == ""
+    await copy.kill()
+    mariadb.rows(f"DROP DATABASE {copy.database}")
+    await home.open()
+    assert home.ledger.copied == ""
+
+
+async def test_many_statements_may_take_longer_than_one(home, proxy):
+    """However slow the way there is: what is waited for is each answer."""
+    async with ledger_through(home, proxy.port, answer_s=2.0) as ledger:
+        proxy.delay_s = 0.15
+        started_s = asyncio.get_running_loop().time()
+        jobs = await asyncio.gather(*(accept(ledger, f"j{n}") for n in range(6)))
+        assert asyncio.get_running_loop().time() - started_s > 2.0
+        proxy.delay_s = 0.0
+        assert len({one.job.no for one in jobs}) == 6

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from broadcastd.settings import AccountSettings, Settings
 
@@ -18,4 +18,5 @@ def default_of(path: str) -> Any:
         assert isinstance(kind, type)
         assert issubclass(kind, BaseModel)
         model, first = kind, name
-    return model.model_fields[first].default
+    default = model.model_fields[first].default
+    return default.get_secret_value() if isinstance(default, SecretStr) else default

@@ -1,5 +1,6 @@
 """`broadcastd ledger`: the durable record's own commands."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -19,16 +20,36 @@ def ledger() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def init(config: Path | None, as_json: bool) -> None:
     """Make the ledger's tables; an existing ledger is left as it is."""
-    from broadcastd import settings_file
-    from broadcastd.ledgers.sqlite import prepare
+    from broadcastd.ledgers import upkeep
 
-    path = Path(settings_file.load(config or settings_file.find()).ledger.url.removeprefix("sqlite:///"))
-    existed = path.exists()
-    prepare(path)
+    url = _url(config)
+    existed = upkeep.make(url)
     if as_json:
-        print_json({"ledger": str(path), "existed": existed})
+        print_json({"ledger": upkeep.shown(url), "existed": existed})
     else:
-        click.echo(f"{path}: {'a ledger already' if existed else 'made'}")
+        click.echo(f"{upkeep.shown(url)}: {'a ledger already' if existed else 'made'}")
+
+
+@ledger.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def upgrade(config: Path | None, as_json: bool) -> None:
+    """Bring the ledger of a former version to this one. The daemon must be stopped.
+
+    A ledger in SQLite is copied first, and is upgraded at the daemon's start too.
+    """
+    from broadcastd.ledgers import upkeep
+
+    url = _url(config)
+    done = upkeep.upgrade(url, datetime.now(UTC))
+    where, backup = upkeep.shown(url), str(done.backup) if done.backup else None
+    if as_json:
+        print_json({"ledger": where, "from": done.before, "to": done.after, "backup": backup})
+    elif done.before == done.after:
+        click.echo(f"{where}: version {done.after} already")
+    else:
+        copied = f"; as it was before: {backup}" if backup else ""
+        click.echo(f"{where}: upgraded, version {done.before} → {done.after}{copied}")
 
 
 @ledger.command()
@@ -50,3 +71,9 @@ def adopt(target: Target, as_json: bool, yes: bool) -> None:
         print_json(reply)
     else:
         click.echo(f"the ledger is adopted; jobs that go on: {reply['resumed']:,}")
+
+
+def _url(config: Path | None) -> str:
+    from broadcastd import settings_file
+
+    return settings_file.load(config or settings_file.find()).ledger.url

@@ -144,6 +144,14 @@ def migrate(connection: sa.Connection, version: str) -> None:
     command.upgrade(config, version)
 
 
+def old_error(where: str, found: Found) -> LedgerVersionError:
+    """Why an old ledger is not opened where no start upgrades it: other programs may be at work on it."""
+    return LedgerVersionError(
+        f"the ledger {where} has version {found.version}, and this broadcastd works with version {HEAD}:"
+        " stop every broadcastd that uses it, make a backup, then run `broadcastd ledger upgrade`"
+    )
+
+
 def newer_error(where: str, found: Found, backups: str = "") -> LedgerVersionError:
     """Why a newer ledger is refused, and what to do. `backups`: the names of those made by its upgrade."""
     before = f" ({backups})" if backups else ""

@@ -3,12 +3,23 @@
 A change here is a migration (`migrations/versions`) too, and a new `migration.HEAD`.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
+
+from broadcastd.ledgers.column_types import LONG_TEXT, ExactText
 
 WHOLE_AUDIENCE = -1
 """`flag` of a key whose frame had none: SQL's NULL would not be unique."""
 
 metadata = sa.MetaData()
+
+_MYSQL: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mysql_row_format": "DYNAMIC",  # keys of more than 767 bytes
+}
 
 # Single values: names the node, counts its starts. `version` is only for release 0.1.0, which reads it.
 meta = sa.Table(
@@ -16,21 +27,22 @@ meta = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+    **_MYSQL,
 )
 
 jobs = sa.Table(
     "jobs",
     metadata,
     sa.Column("no", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(16), nullable=False, unique=True),
-    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("id", ExactText(16), nullable=False, unique=True),
+    sa.Column("account", ExactText(64), nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("hold_kind", sa.String(16), nullable=False, server_default=""),  # model.HoldKind of a held job
-    sa.Column("content", sa.Text, nullable=False),
-    sa.Column("phone", sa.Text, nullable=False),
-    sa.Column("key", sa.Text),
-    sa.Column("ref", sa.Text),
+    sa.Column("content", LONG_TEXT, nullable=False),
+    sa.Column("phone", LONG_TEXT, nullable=False),
+    sa.Column("key", LONG_TEXT),
+    sa.Column("ref", LONG_TEXT),
     sa.Column("flag", sa.Integer),
     sa.Column("to", sa.JSON),  # a test send's openids
     sa.Column("channels", sa.JSON, nullable=False),
@@ -49,6 +61,7 @@ jobs = sa.Table(
     sa.Column("not_before", sa.BigInteger),
     sa.Column("not_after", sa.BigInteger),
     sa.Column("purged_at", sa.BigInteger),  # since then only key and totals are kept
+    **_MYSQL,
 )
 
 # The first pass over a job is round 1; each retry adds one. `only`: the outcomes that it asks again.
@@ -62,19 +75,21 @@ rounds = sa.Table(
     sa.Column("finished_at", sa.BigInteger),
     sa.Column("recipients", sa.Integer, nullable=False, server_default="0"),  # frozen in this round
     sa.Column("ended", sa.Integer, nullable=False, server_default="0"),  # of these, with an outcome of it
+    **_MYSQL,
 )
 
 # Which job a key, or a frame's own content, belongs to, and until when.
 job_keys = sa.Table(
     "job_keys",
     metadata,
-    sa.Column("account", sa.String(64), primary_key=True),
+    sa.Column("account", ExactText(64), primary_key=True),
     sa.Column("kind", sa.String(8), primary_key=True),  # "key", or "content" for a frame without one
-    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("key", ExactText(255), primary_key=True),
     sa.Column("flag", sa.Integer, primary_key=True),
     sa.Column("job_no", sa.Integer, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+    **_MYSQL,
 )
 
 slices = sa.Table(
@@ -95,6 +110,7 @@ slices = sa.Table(
     sa.Column("round", sa.Integer, nullable=False, server_default="1"),
     sa.Index("slices_by_state", "state", "job_no", "due_at"),
     sa.Index("slices_by_first_id", "job_no", "first_id"),
+    **_MYSQL,
 )
 
 # Who is due again later: asked and refused, or in doubt and to be asked once more.
@@ -111,6 +127,7 @@ deferrals = sa.Table(
     sa.Column("refusals", sa.Integer, nullable=False),
     sa.Column("armed", sa.Boolean, nullable=False, default=False),  # about to be asked: in doubt
     sqlite_with_rowid=False,
+    **_MYSQL,
 )
 
 outcomes = sa.Table(
@@ -118,13 +135,14 @@ outcomes = sa.Table(
     metadata,
     sa.Column("job_no", sa.Integer, primary_key=True),
     sa.Column("recipient_id", sa.BigInteger, primary_key=True),
-    sa.Column("openid", sa.String(128)),
+    sa.Column("openid", ExactText(128)),
     sa.Column("outcome", sa.String(8), nullable=False),
     sa.Column("channel", sa.String(16), nullable=False),
     sa.Column("errcode", sa.Integer, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("round", sa.Integer, nullable=False, server_default="1"),
     sqlite_with_rowid=False,
+    **_MYSQL,
 )
 
 # What a later round has replaced: with `outcomes`, one row a recipient and round.
@@ -134,12 +152,13 @@ former_outcomes = sa.Table(
     sa.Column("job_no", sa.Integer, primary_key=True),
     sa.Column("recipient_id", sa.BigInteger, primary_key=True),
     sa.Column("round", sa.Integer, primary_key=True),
-    sa.Column("openid", sa.String(128)),
+    sa.Column("openid", ExactText(128)),
     sa.Column("outcome", sa.String(8), nullable=False),
     sa.Column("channel", sa.String(16), nullable=False),
     sa.Column("errcode", sa.Integer, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
+    **_MYSQL,
 )
 
 # The books: sums over `outcomes`, written in the same commit as the rows they count.
@@ -152,4 +171,5 @@ tallies = sa.Table(
     sa.Column("errcode", sa.Integer, primary_key=True),
     sa.Column("n", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
+    **_MYSQL,
 )

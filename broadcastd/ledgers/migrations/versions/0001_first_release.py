@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from broadcastd.ledgers.migrations.steps import make_index, make_table
+from broadcastd.ledgers.migrations.steps import LONG_TEXT, exact_text, make_index, make_table
 
 revision = "0001"
 down_revision = None
@@ -24,14 +24,14 @@ def _jobs() -> None:
     make_table(
         "jobs",
         sa.Column("no", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(16), nullable=False, unique=True),
-        sa.Column("account", sa.String(64), nullable=False),
+        sa.Column("id", exact_text(16), nullable=False, unique=True),
+        sa.Column("account", exact_text(64), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
-        sa.Column("content", sa.Text, nullable=False),
-        sa.Column("phone", sa.Text, nullable=False),
-        sa.Column("key", sa.Text),
-        sa.Column("ref", sa.Text),
+        sa.Column("content", LONG_TEXT, nullable=False),
+        sa.Column("phone", LONG_TEXT, nullable=False),
+        sa.Column("key", LONG_TEXT),
+        sa.Column("ref", LONG_TEXT),
         sa.Column("flag", sa.Integer),
         sa.Column("to", sa.JSON),
         sa.Column("channels", sa.JSON, nullable=False),
@@ -50,9 +50,9 @@ def _jobs() -> None:
     make_index("ix_jobs_state", "jobs", ["state"])
     make_table(
         "job_keys",
-        sa.Column("account", sa.String(64), primary_key=True),
+        sa.Column("account", exact_text(64), primary_key=True),
         sa.Column("kind", sa.String(8), primary_key=True),
-        sa.Column("key", sa.String(255), primary_key=True),
+        sa.Column("key", exact_text(255), primary_key=True),
         sa.Column("flag", sa.Integer, primary_key=True),
         sa.Column("job_no", sa.Integer, nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
@@ -98,7 +98,7 @@ def _recipients() -> None:
         "outcomes",
         sa.Column("job_no", sa.Integer, primary_key=True),
         sa.Column("recipient_id", sa.BigInteger, primary_key=True),
-        sa.Column("openid", sa.String(128)),
+        sa.Column("openid", exact_text(128)),
         sa.Column("outcome", sa.String(8), nullable=False),
         sa.Column("channel", sa.String(16), nullable=False),
         sa.Column("errcode", sa.Integer, nullable=False),

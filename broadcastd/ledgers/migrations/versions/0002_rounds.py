@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from broadcastd.ledgers.migrations.steps import add_column, make_table
+from broadcastd.ledgers.migrations.steps import add_column, exact_text, make_index, make_table
 
 revision = "0002"
 down_revision = "0001"
@@ -47,7 +47,7 @@ def _make_tables() -> None:
         sa.Column("job_no", sa.Integer, primary_key=True),
         sa.Column("recipient_id", sa.BigInteger, primary_key=True),
         sa.Column("round", sa.Integer, primary_key=True),
-        sa.Column("openid", sa.String(128)),
+        sa.Column("openid", exact_text(128)),
         sa.Column("outcome", sa.String(8), nullable=False),
         sa.Column("channel", sa.String(16), nullable=False),
         sa.Column("errcode", sa.Integer, nullable=False),
@@ -62,6 +62,7 @@ def _add_columns() -> None:
         add_column(table, sa.Column("round", sa.Integer, nullable=False, server_default="1"))
     for name in ("not_before", "not_after", "purged_at"):
         add_column("jobs", sa.Column(name, sa.BigInteger))
+    make_index("slices_by_first_id", "slices", ["job_no", "first_id"])
 
 
 def _begin_first_rounds() -> None:

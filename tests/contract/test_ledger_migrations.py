@@ -249,6 +249,15 @@ def test_an_upgrade_that_is_killed_again_and_again_goes_on(database: Database) -
     assert database.run(everything) == right
 
 
+def test_a_step_that_has_run_changes_nothing_when_it_is_run_again(database: Database) -> None:
+    make_old(database)
+    database.run(migration.upgrade)
+    right = database.run(everything)
+    database.run(lambda one: one.execute(sa.text("UPDATE alembic_version SET version_num = '0001'")))
+    database.run(migration.upgrade)
+    assert database.run(everything) == right
+
+
 def test_the_making_of_a_new_ledger_that_is_killed_anywhere_starts_over(database: Database) -> None:
     database.run(migration.make)
     right = database.run(everything)

@@ -26,12 +26,12 @@ OF_0_1_0 = "0001"
 TURN_AWAY_0_1_0 = "2"
 """As `meta.version`: 0.1.0 refuses the ledger then, and says so."""
 
-# Alembic's own table: made here for a new ledger, which needs no migration.
+# Alembic's own table: made here, since a new ledger needs no migration, and alembic names the key, which MySQL
+# answers with a warning.
 _alembic_version = sa.Table(
     "alembic_version",
     sa.MetaData(),
-    sa.Column("version_num", sa.String(32), nullable=False),
-    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+    sa.Column("version_num", sa.String(32), primary_key=True),
 )
 
 
@@ -138,6 +138,7 @@ def migrate(connection: sa.Connection, version: str) -> None:
     from alembic import command  # noqa: PLC0415 - see the module's docstring
     from alembic.config import Config  # noqa: PLC0415
 
+    _alembic_version.create(connection, checkfirst=True)
     config = Config()
     config.set_main_option("script_location", SCRIPTS)
     config.attributes["connection"] = connection

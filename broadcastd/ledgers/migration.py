@@ -26,8 +26,8 @@ OF_0_1_0 = "0001"
 TURN_AWAY_0_1_0 = "2"
 """As `meta.version`: 0.1.0 refuses the ledger then, and says so."""
 
-# Alembic's own table: made here, since a new ledger needs no migration, and alembic names the key, which MySQL
-# answers with a warning.
+# Alembic's own table: made here, since a new ledger needs no migration. (Alembic would name its key, too,
+# which MySQL answers with a warning.)
 _alembic_version = sa.Table(
     "alembic_version",
     sa.MetaData(),

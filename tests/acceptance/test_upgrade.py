@@ -196,6 +196,7 @@ def test_a_full_disk_leaves_the_ledger_as_it_is(daemon: DaemonProcess) -> None:
 MOMENTS = ("the start", "the copying", "the steps")
 
 
+@pytest.mark.timeout(900)
 def test_kill_9_at_any_moment_of_an_upgrade_starts_over(daemon: DaemonProcess, long_run: bool) -> None:
     """With 300,000 outcomes: the copying takes a while, so that a kill comes in its middle too."""
     origin = daemon.folder / "origin"
@@ -203,7 +204,7 @@ def test_kill_9_at_any_moment_of_an_upgrade_starts_over(daemon: DaemonProcess, l
     old_ledger.sqlite_ledger(origin / "ledger.db", more_outcomes=300_000)
     draw = random.Random(3)
     found: Counter[str] = Counter()
-    for number in range(60 if long_run else 6):
+    for number in range(40 if long_run else 6):
         for path in origin.iterdir():
             shutil.copy(path, daemon.folder / path.name)
         moment = MOMENTS[number % len(MOMENTS)]

@@ -1,5 +1,6 @@
 """`broadcastd ledger`: the durable record's own commands."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -19,17 +20,38 @@ def ledger() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def init(config: Path | None, as_json: bool) -> None:
     """Make the ledger's tables; an existing ledger is left as it is."""
-    from broadcastd import settings_file
     from broadcastd.ledgers import kind_of
 
-    url = settings_file.load(config or settings_file.find()).ledger.url.get_secret_value()
-    kind = kind_of(url)
-    place = kind.place(url)
-    existed = kind.make(url)
+    url = _url(config)
+    place = kind_of(url).place(url)
+    existed = kind_of(url).make(url)
     if as_json:
         print_json({"ledger": place, "existed": existed})
     else:
         click.echo(f"{place}: {'a ledger already' if existed else 'made'}")
+
+
+@ledger.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def upgrade(config: Path | None, as_json: bool) -> None:
+    """Bring the ledger of a former version to this one. The daemon must be stopped.
+
+    A ledger in SQLite is copied first, and is upgraded at the daemon's start too.
+    """
+    from broadcastd.ledgers import kind_of
+
+    url = _url(config)
+    where = kind_of(url).place(url)
+    done = kind_of(url).upgrade(url, datetime.now(UTC))
+    backup = str(done.backup) if done.backup else None
+    if as_json:
+        print_json({"ledger": where, "from": done.before, "to": done.after, "backup": backup})
+    elif done.before == done.after:
+        click.echo(f"{where}: version {done.after} already")
+    else:
+        copied = f"; as it was before: {backup}" if backup else ""
+        click.echo(f"{where}: upgraded, version {done.before} → {done.after}{copied}")
 
 
 @ledger.command()
@@ -51,3 +73,9 @@ def adopt(target: Target, as_json: bool, yes: bool) -> None:
         print_json(reply)
     else:
         click.echo(f"the ledger is adopted; jobs that go on: {reply['resumed']:,}")
+
+
+def _url(config: Path | None) -> str:
+    from broadcastd import settings_file
+
+    return settings_file.load(config or settings_file.find()).ledger.url.get_secret_value()

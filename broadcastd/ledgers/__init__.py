@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from broadcastd.clock import Clock
 from broadcastd.ledgers import mysql, sqlite
+from broadcastd.ledgers.migration import Age, Upgrade
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
 
@@ -20,28 +22,26 @@ class LedgerKind:
     build: Callable[[str, Clock, Guard], SqlLedger]
     make: Callable[[str], bool]
     """Make the tables of a new one; whether it was there before. Outside of any event loop."""
+    upgrade: Callable[[str, datetime], Upgrade]
+    """Bring one that no daemon works on to the present version. Outside of any event loop."""
 
 
 def _path(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///")).resolve()
 
 
-def _make_file(url: str) -> bool:
-    existed = _path(url).exists()
-    sqlite.prepare(_path(url))
-    return existed
-
-
 LEDGERS: Mapping[str, LedgerKind] = {
     "sqlite": LedgerKind(
         place=lambda url: str(_path(url)),
         build=lambda url, clock, guard: sqlite.SqliteLedger(_path(url), clock, guard),
-        make=_make_file,
+        make=lambda url: sqlite.make(_path(url)).age is not Age.NEW,
+        upgrade=lambda url, now: sqlite.upgrade_file(_path(url), now),
     ),
     "mysql": LedgerKind(
         place=mysql.address,
         build=mysql.MysqlLedger,
         make=lambda url: asyncio.run(mysql.make(url)),
+        upgrade=lambda url, now: asyncio.run(mysql.upgrade(url)),
     ),
 }
 

@@ -1,7 +1,8 @@
 """The ledger in a database of its own, in MySQL or MariaDB."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -10,13 +11,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from broadcastd.clock import Clock
-from broadcastd.errors import LedgerUnavailableError, LedgerVersionError
-from broadcastd.ledgers import meta_values
+from broadcastd.errors import LedgerUnavailableError
+from broadcastd.ledgers import migration
 from broadcastd.ledgers.groups import DATABASE_ERRORS, cause
+from broadcastd.ledgers.migration import HEAD, Age, Upgrade
 from broadcastd.ledgers.mysql_link import Link
 from broadcastd.ledgers.mysql_writer import MysqlWriter
 from broadcastd.ledgers.opening_changes import Guard
-from broadcastd.ledgers.schema import VERSION, meta, metadata
+from broadcastd.ledgers.schema import meta
 from broadcastd.ledgers.sql import Change, SqlLedger
 
 log = structlog.get_logger()
@@ -126,20 +128,45 @@ def address(url: str) -> str:
 
 
 async def make(url: str) -> bool:
-    """Make the tables of a new ledger; whether it was there before."""
+    """Make the tables of a new ledger; whether it was there before. One in use is not disturbed."""
+    async with _alone(url, "opened") as (engine, link), asyncio.timeout(ANSWER_S):
+        async with engine.connect() as connection:
+            found = await connection.run_sync(migration.state_of)
+        if found.age is Age.NEW:
+            await (await link.connection()).run_sync(prepare, address(url))
+    return found.age is not Age.NEW
+
+
+async def upgrade(url: str) -> Upgrade:
+    """Bring a ledger that no daemon works on to the present version; however long the server takes for it.
+
+    The backup is the operator's. Raises LedgerInUseError, LedgerVersionError and LedgerUnavailableError.
+    """
+    place = address(url)
+    async with _alone(url, f"upgraded to version {HEAD}") as (_, link):
+        connection = await link.connection()
+        found = await connection.run_sync(migration.state_of)
+        if found.age is Age.NEW:
+            raise LedgerUnavailableError(f"there is no ledger {place}; `broadcastd ledger init` makes one")
+        if found.age is Age.NEWER:
+            raise migration.newer_error(place, found)
+        if found.age is Age.OLD:
+            await link.note_holder()
+            await connection.run_sync(migration.upgrade)
+            await connection.commit()
+    return Upgrade(found.version, HEAD)
+
+
+@contextlib.asynccontextmanager
+async def _alone(url: str, what_for: str) -> AsyncIterator[tuple[AsyncEngine, Link]]:
+    """For a command: an engine, and the connection that keeps daemons out once it is opened."""
     engine = _engine(url)
     link = Link(engine, address(url))
     try:
-        async with asyncio.timeout(ANSWER_S):
-            async with engine.connect() as connection:
-                if await connection.run_sync(_version) is not None:
-                    await connection.run_sync(prepare, address(url))
-                    return True
-            connection = await link.connection()
-            await connection.run_sync(prepare, address(url))
-            return False
+        yield engine, link
     except DATABASE_ERRORS as error:
-        raise LedgerUnavailableError(f"the ledger {address(url)} cannot be opened: {cause(error)}") from error
+        text = f"the ledger {address(url)} cannot be {what_for}: {cause(error)}"
+        raise LedgerUnavailableError(text) from error
     finally:
         await link.close()
         await engine.dispose()
@@ -162,31 +189,23 @@ def _engine(url: str) -> AsyncEngine:
 def prepare(connection: sa.Connection, place: str) -> None:
     """Make the tables in an empty database; refuse one of another version, or of somebody else.
 
-    `meta` comes first and the version last: by that a ledger is known that was made half, by a process that
-    was killed, and it is made whole.
+    An old one is not upgraded at a start: other programs may be at work on it.
     """
-    tables = sa.inspect(connection).get_table_names()
-    if tables and meta.name not in tables:
-        some = ", ".join(sorted(tables)[:3])
-        raise LedgerUnavailableError(
-            f"{place} holds other tables ({some}): the ledger needs a database of its own"
-        )
-    version = _version(connection)
-    if version is None:
-        meta.create(connection, checkfirst=True)
-        metadata.create_all(connection)
-        meta_values.put(connection, version=str(VERSION))
+    found = migration.state_of(connection)
+    if found.age is Age.OLD:
+        raise migration.old_error(place, found)
+    if found.age is Age.NEWER:
+        raise migration.newer_error(place, found)
+    if found.age is Age.NEW:
+        tables = sa.inspect(connection).get_table_names()
+        if tables and meta.name not in tables:
+            some = ", ".join(sorted(tables)[:3])
+            raise LedgerUnavailableError(
+                f"{place} holds other tables ({some}): the ledger needs a database of its own"
+            )
+        meta.create(connection, checkfirst=True)  # first: by it a ledger is known that was made half
+        migration.make(connection)
         connection.commit()
-    elif version != str(VERSION):
-        raise LedgerVersionError(
-            f"the ledger {place} has version {version}; this broadcastd works with version {VERSION}"
-        )
-
-
-def _version(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table(meta.name):
-        return None
-    return meta_values.get(connection, "version")
 
 
 def _warn_of_weakness(connection: sa.Connection) -> None:

@@ -1,6 +1,6 @@
 """The ledger's tables. Times are integers: milliseconds since 1970, UTC.
 
-A change here is a migration (`migrations/versions`) too.
+A change here is a migration (`migrations/versions`) too, and a new `migration.HEAD`.
 """
 
 from typing import Any
@@ -8,9 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from broadcastd.ledgers.column_types import LONG_TEXT, ExactText
-
-VERSION = 1
-"""Of the schema, kept in `meta`; a ledger with another one is refused."""
 
 WHOLE_AUDIENCE = -1
 """`flag` of a key whose frame had none: SQL's NULL would not be unique."""
@@ -24,7 +21,7 @@ _MYSQL: dict[str, Any] = {
     "mysql_row_format": "DYNAMIC",  # keys of more than 767 bytes
 }
 
-# Names the node, counts its starts, and holds the schema's version.
+# Single values: names the node, counts its starts. `version` is only for release 0.1.0, which reads it.
 meta = sa.Table(
     "meta",
     metadata,

@@ -1,25 +1,32 @@
 """The embedded ledger: one SQLite file, one writing thread, one reading thread."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
+import structlog
 
 from broadcastd.clock import Clock
-from broadcastd.errors import LedgerInUseError, LedgerUnavailableError, LedgerVersionError
+from broadcastd.errors import LedgerInUseError, LedgerUnavailableError
+from broadcastd.ledgers import backup, migration
 from broadcastd.ledgers.groups import cause
+from broadcastd.ledgers.migration import HEAD, Age, Found, Upgrade
 from broadcastd.ledgers.opening_changes import Guard
-from broadcastd.ledgers.schema import VERSION, meta, metadata
 from broadcastd.ledgers.sql import Change, SqlLedger
 from broadcastd.ledgers.writer import Writer
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -40,7 +47,7 @@ class SqliteLedger(SqlLedger):
     async def __aenter__(self) -> Self:
         self._lock = _Lock(self._path)
         try:
-            await asyncio.to_thread(prepare, self._path)
+            await self._prepare()
             self._engine = _engine(self._path)
             self._reader = ThreadPoolExecutor(1, "ledger-reader")
             self._writer = Writer(self._engine)
@@ -53,6 +60,12 @@ class SqliteLedger(SqlLedger):
             self._lock.release()
             raise
         return self
+
+    async def _prepare(self) -> None:
+        done = await asyncio.to_thread(prepare, self._path, self._clock.now())
+        if done is not None:
+            versions = {"from": done.before, "to": done.after}
+            log.info("ledger_upgraded", path=str(self._path), **versions, backup=str(done.backup))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -143,21 +156,57 @@ def _engine(path: Path) -> sa.Engine:
     return engine
 
 
-def prepare(path: Path) -> None:
-    """Make the tables of a new ledger; refuse one of another version."""
+def make(path: Path) -> Found:
+    """Make the tables if there are none; what was there before. Raises LedgerUnavailableError."""
+    with _opened(path) as engine, engine.begin() as connection:
+        found = migration.state_of(connection)
+        if found.age is Age.NEW:
+            os.chmod(path, 0o600)
+            migration.make(connection)
+    return found
+
+
+def prepare(path: Path, now: datetime) -> Upgrade | None:
+    """Make a new ledger's tables; upgrade an old one, after a backup. Only for who holds its lock.
+
+    Raises LedgerVersionError for a newer one, and LedgerUnavailableError.
+    """
+    found = make(path)
+    if found.age is Age.NEWER:
+        backups = ", ".join(str(one) for one in backup.made_before(path, found.version))
+        raise migration.newer_error(str(path), found, backups)
+    return _upgrade(path, found, now) if found.age is Age.OLD else None
+
+
+def _upgrade(path: Path, found: Found, now: datetime) -> Upgrade:
+    copy = backup.back_up(path, HEAD, now)
+    with _opened(path, f"upgraded to version {HEAD}") as engine, engine.begin() as connection:
+        try:
+            migration.upgrade(connection)
+        except BaseException:
+            # The ledger is as it was; a start that is tried again and again must not fill the disk.
+            copy.unlink(missing_ok=True)
+            raise
+    return Upgrade(found.version, HEAD, copy)
+
+
+def upgrade_file(path: Path, now: datetime) -> Upgrade:
+    """As `prepare`, of a ledger that is there and that no daemon works on. Raises LedgerInUseError, too."""
+    if not path.exists():
+        raise LedgerUnavailableError(f"there is no ledger {path}; `broadcastd ledger init` makes one")
+    lock = _Lock(path)
     try:
-        engine = _engine(path)
-        with engine.begin() as connection:
-            if not sa.inspect(connection).has_table("meta"):
-                os.chmod(path, 0o600)
-                metadata.create_all(connection)
-                connection.execute(sa.insert(meta).values(name="version", value=str(VERSION)))
-            query = sa.select(meta.c.value).where(meta.c.name == "version")
-            version = connection.execute(query).scalar_one()
-        engine.dispose()
+        return prepare(path, now) or Upgrade(HEAD, HEAD)
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _opened(path: Path, what_for: str = "opened") -> Iterator[sa.Engine]:
+    engine = _engine(path)
+    try:
+        yield engine
     except sa.exc.SQLAlchemyError as error:
-        raise LedgerUnavailableError(f"the ledger {path} cannot be opened: {cause(error)}") from error
-    if version != str(VERSION):
-        raise LedgerVersionError(
-            f"the ledger {path} has version {version}; this broadcastd works with version {VERSION}"
-        )
+        raise LedgerUnavailableError(f"the ledger {path} cannot be {what_for}: {cause(error)}") from error
+    finally:
+        engine.dispose()

@@ -914,15 +914,15 @@ async def test_a_second_ledger_on_the_same_file_is_refused_and_names_the_holder(
 
 
 @only_sqlite
-async def test_a_file_of_another_version_is_refused_and_left_alone(home):
+async def test_a_file_of_a_newer_version_is_refused_and_left_alone(home):
     await home.kill()
     with closing(sqlite3.connect(home.path)) as other:
-        other.execute("UPDATE meta SET value = '99' WHERE name = 'version'")
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
         other.commit()
     error = await refusal(home.path)
     assert isinstance(error, LedgerVersionError)
-    assert "version 99" in str(error)
-    assert home.rows("SELECT value FROM meta WHERE name = 'version'") == [("99",)]
+    assert "has version 9999" in str(error)
+    assert home.rows("SELECT version_num FROM alembic_version") == [("9999",)]
     assert isinstance(await refusal(home.path), LedgerVersionError)  # the lock was let go of
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import structlog
+from bed import old_ledger
 from bed.commit_proxy import commit_proxy
 from bed.fakes import FakeClock, new_job
 from bed.ledgers import MysqlHome
 from bed.mariadb import PASSWORD, folder_of_servers, private_mariadb
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from broadcastd.clock import to_ms
 from broadcastd.errors import LedgerInUseError, LedgerUnavailableError, LedgerVersionError
-from broadcastd.ledgers.mysql import MysqlLedger, address, make
+from broadcastd.ledgers.migration import HEAD, Upgrade
+from broadcastd.ledgers.mysql import MysqlLedger, address, make, upgrade
 from broadcastd.model import Batch, OutcomeRow
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
@@ -277,20 +280,42 @@ async def test_a_database_of_somebody_else_is_left_alone(home):
     assert home.rows("SHOW TABLES") == [("customers",)]
 
 
-async def test_another_version_is_refused(home):
+async def test_a_newer_version_is_refused(home):
     await home.open()
     await home.kill()
-    home.rows("UPDATE meta SET value = '99' WHERE name = 'version'")
-    with pytest.raises(LedgerVersionError, match="has version 99"):
+    home.rows("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LedgerVersionError, match="has version 9999"):
         await home.open()
-    home.rows("UPDATE meta SET value = '1' WHERE name = 'version'")
+    with pytest.raises(LedgerVersionError, match="has version 9999"):
+        await upgrade(home.url)
+    home.rows(f"UPDATE alembic_version SET version_num = '{HEAD}'")
     await home.open()  # the lock was let go of
+
+
+async def test_an_old_version_is_refused_until_somebody_upgrades_it(home):
+    with pytest.raises(LedgerUnavailableError, match="there is no ledger"):
+        await upgrade(home.url)
+    engine = create_async_engine(home.url.replace("mysql://", "mysql+asyncmy://"))
+    async with engine.begin() as connection:
+        await connection.run_sync(old_ledger.fill, to_ms(home.clock.now()))
+    await engine.dispose()
+    with pytest.raises(LedgerVersionError, match=r"has version 0001.* then run `broadcastd ledger upgrade`"):
+        await home.open()
+    assert await make(home.url)
+    assert await upgrade(home.url) == Upgrade("0001", HEAD)
+    assert await upgrade(home.url) == Upgrade(HEAD, HEAD)
+    await home.open()
+    assert home.opening.in_doubt == sum(old_ledger.IN_DOUBT.values())
+    job = await home.ledger.job(old_ledger.job_id(old_ledger.HALF_SENT))
+    assert (job.books.recipients, job.books.ended, job.books.in_doubt) == (1500, 660, 30)
+    with pytest.raises(LedgerInUseError, match=f"pid {os.getpid()}"):
+        await upgrade(home.url)
 
 
 async def test_a_ledger_that_was_made_half_is_made_whole(home):
     assert not await make(home.url)
     home.rows("DROP TABLE tallies")
-    home.rows("DELETE FROM meta WHERE name = 'version'")
+    home.rows("DELETE FROM alembic_version")
     assert not await make(home.url)
     assert await make(home.url)
     await home.open()
@@ -388,7 +413,7 @@ async def test_a_copy_in_another_database_is_known_and_adopted(home, mariadb):
         mariadb.rows(f"CREATE TABLE {copy.database}.{table} LIKE {home.database}.{table}")
         mariadb.rows(f"INSERT INTO {copy.database}.{table} SELECT * FROM {home.database}.{table}")
     await copy.open()
-    assert copy.ledger.copied == f"it was last used as mysql://127.0.0.1:{mariadb.port}/{home.database}"
+    assert f"it was last used as mysql://127.0.0.1:{mariadb.port}/{home.database}" in copy.ledger.copied
     assert [job.state for job in await copy.ledger.jobs(9)] == [JobState.HELD]
     assert await copy.ledger.adopt() == 1
     await copy.kill()

@@ -95,7 +95,7 @@ class Status:
         }
 
     def _account(self, account: Account) -> dict[str, Any]:
-        open_ones = [job for job in self._jobs if job.account is account and not job.held]
+        open_ones = [job for job in self._jobs if job.account is account and job.going]
         waiting = sorted({job.waits_for for job in open_ones if job.waits_for})
         return {
             "channels": list(account.channels),

@@ -33,7 +33,8 @@ class PrivateMariaDb:
         done = subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={self._folder / 'data'}",
              "--auth-root-authentication-method=normal", "--skip-test-db", *self._as_user()],
-            check=False, capture_output=True, text=True,
+            # Temporary tables are named by the process: another server's in the same folder stand in the way.
+            env={**os.environ, "TMPDIR": str(self._folder)}, check=False, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-1000:]
 
@@ -46,7 +47,7 @@ class PrivateMariaDb:
     def _launch(self, log: BinaryIO) -> None:
         self._process = subprocess.Popen(
             [self._server(), "--no-defaults", f"--datadir={self._folder / 'data'}",
-             f"--socket={self.socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
+             f"--tmpdir={self._folder}", f"--socket={self.socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
              f"--pid-file={self._folder / 'm.pid'}", "--innodb-flush-log-at-trx-commit=0",
              "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user()],
             stdout=log, stderr=log,

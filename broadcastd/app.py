@@ -153,7 +153,7 @@ class Daemon:
             name=name,
             channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},
             audience=SqlAudience(database, settings),
-            tokens=TableTokenSource(database, settings.token.query),
+            tokens=TableTokenSource(database, settings.token.query, name),
             gate=Gate(self._clock, name),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,

@@ -57,6 +57,10 @@ class AudienceUnavailableError(BroadcastdError):
 class TokenUnavailableError(BroadcastdError):
     """No access token can be had now."""
 
+    def __init__(self, message: str, retry_in_s: float) -> None:
+        super().__init__(message)
+        self.retry_in_s = retry_in_s
+
 
 class CannotListenError(BroadcastdError):
     """The port cannot be opened."""

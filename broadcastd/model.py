@@ -18,6 +18,9 @@ FLAG_PAGE = 500
 NOBODY = "the audience query yields nobody"
 """Why a job is held whose audience is empty: more likely a wrong query or database than nobody to tell."""
 
+TOO_MANY_GONE = "more than audience.max_gone_share allows: is the database whole and up to date?"
+"""How the reason ends of a job that is held because its database may be an empty or lagging copy."""
+
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to mishear
 
 

@@ -224,16 +224,21 @@ class Audience(Protocol):
         """(id, openid) of who is eligible now, from `first` to `last` inclusive, ascending."""
         ...
 
-    async def count(self, now: datetime) -> int:
-        """How many are eligible."""
+    async def count(self, now: datetime, through: int | None = None) -> int:
+        """How many are eligible, of all or of the ids up to `through`."""
         ...
 
 
 class TokenSource(Protocol):
     """The account's access token."""
 
+    @property
+    def trouble(self) -> str:
+        """Why none could be had, from the first failure until one is there; else empty."""
+        ...
+
     async def token(self) -> str:
-        """The present token, cached. Raises TokenUnavailableError."""
+        """The present token, cached. Raises TokenUnavailableError, with a pause that grows."""
         ...
 
     def discard(self, token: str) -> None:

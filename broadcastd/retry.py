@@ -30,6 +30,8 @@ UNKNOWN_CODE_TRIES = 2
 # Connect failures and HTTP 412, 429, 503 say nothing of the recipient: they are tried for a whole day.
 REFUSED = Backoff(first_s=1, longest_s=60)
 REFUSED_TRIES = 1500
+# An access token that cannot be had. One reader an account: there is nothing to spread.
+TOKEN = Backoff(first_s=5, longest_s=30, jitter=0)
 # The site's database, which comes and goes.
 DATABASE = Backoff(first_s=0.5, longest_s=30)
 # The ledger's disk.

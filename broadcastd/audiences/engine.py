@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from broadcastd.audiences.trouble import DATABASE, in_words, out_of_time
 from broadcastd.errors import AudienceUnavailableError
 from broadcastd.settings import AudienceSettings
 
@@ -22,49 +22,101 @@ RECYCLE_S = 280
 Blocks = AsyncIterator[Sequence[Any]]
 
 
-@dataclass(frozen=True, slots=True)
 class Database:
     """An account's database, which comes and goes."""
 
-    engine: AsyncEngine
-    query_timeout_s: float
+    def __init__(self, engine: AsyncEngine, settings: AudienceSettings) -> None:
+        self.engine = engine
+        self._is_mysql = engine.dialect.name == "mysql"
+        self._pool_size = settings.pool_size
+        # Not the pool's own waiting: a query's time must not run while others are being answered.
+        self._free = asyncio.Semaphore(settings.pool_size)
+        self._query_timeout_s = settings.query_timeout_s
+        self._ping_timeout_s = min(settings.connect_timeout_s, settings.query_timeout_s / 2)
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """One connection from the pool, for one query that must end in time."""
-        with self._wrapping():
-            async with asyncio.timeout(self.query_timeout_s), self.engine.connect() as connection:
-                yield connection
+        async with self._slot():
+            with self._wrapping():
+                async with asyncio.timeout(self._query_timeout_s), self._connected() as connection:
+                    yield connection
 
     @contextlib.asynccontextmanager
     async def blocks(self, statement: sa.TextClause, values: Any, size: int) -> AsyncIterator[Blocks]:
         """The rows of a query in blocks, through a server-side cursor. Each block must come in time."""
-        with self._wrapping():
-            async with contextlib.AsyncExitStack() as stack:
-                async with asyncio.timeout(self.query_timeout_s):
-                    connection = await stack.enter_async_context(self.engine.connect())
+        async with self._slot(), contextlib.AsyncExitStack() as stack:
+            with self._wrapping():
+                async with asyncio.timeout(self._query_timeout_s):
+                    connection = await stack.enter_async_context(self._connected())
+                    # Not used again: reading the rest of an answer, to be able to, may take for ever.
+                    stack.push_async_callback(connection.invalidate)
+                    if self._is_mysql:
+                        await connection.exec_driver_sql(_bound(0))
                     result = await connection.stream(statement, values)
-                stack.push_async_callback(result.close)
-                yield self._timed(result.partitions(size))
+            yield self._timed(result.partitions(size))
 
     async def _timed(self, partitions: Blocks) -> Blocks:
         while True:
-            async with asyncio.timeout(self.query_timeout_s):
-                block = await anext(partitions, None)
+            with self._wrapping():
+                async with asyncio.timeout(self._query_timeout_s):
+                    block = await anext(partitions, None)
             if block is None:
                 return
             yield block
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """A turn to have a connection."""
+        try:
+            async with asyncio.timeout(self._query_timeout_s):
+                await self._free.acquire()
+        except TimeoutError as error:
+            busy = f"all {self._pool_size} connections to {DATABASE} are busy (audience.pool_size)"
+            raise AudienceUnavailableError(busy) from error
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that answers, and goes back to the pool only if all went well with it."""
+        async with self.engine.connect() as connection:
+            try:
+                if self._is_mysql:
+                    await self._check(connection)
+                yield connection
+            except BaseException:
+                # What is left of an answer must never meet another query.
+                await connection.invalidate()
+                raise
+
+    async def _check(self, connection: AsyncConnection) -> None:
+        """Replace a connection that was cut while it was idle, or leads nowhere any more.
+
+        SQLAlchemy's own pre-ping would wait for as long as nobody answers, and then go on to the next one.
+        """
+        if connection.info.setdefault("fresh", True):
+            connection.info["fresh"] = False
+            return
+        try:
+            async with asyncio.timeout(self._ping_timeout_s):
+                await connection.exec_driver_sql("DO 0")
+        except (TimeoutError, sa.exc.DBAPIError):
+            await connection.invalidate()
+            # Now the next statement opens one, for `_trust_no_other` has given up the idle ones.
+            await connection.rollback()
 
     @contextlib.contextmanager
     def _wrapping(self) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
-            raise AudienceUnavailableError(f"no answer within {self.query_timeout_s:g} s") from error
-        except sa.exc.TimeoutError as error:
-            raise AudienceUnavailableError("all connections of the pool are busy") from error
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise AudienceUnavailableError(_in_words(error)) from error
+            raise AudienceUnavailableError(out_of_time(self._query_timeout_s)) from error
+        # The driver raises whatever comes when half a packet, or another server's greeting, is all it gets.
+        except Exception as error:
+            raise AudienceUnavailableError(in_words(error, self._query_timeout_s)) from error
 
     async def close(self) -> None:
         """Close the pool."""
@@ -82,24 +134,39 @@ def open_database(settings: AudienceSettings) -> Database:
     else:
         engine = create_async_engine(
             url.set(drivername="mysql+asyncmy").update_query_dict({"charset": "utf8mb4"}),
-            connect_args={"connect_timeout": settings.connect_timeout_s},
+            connect_args={
+                "connect_timeout": settings.connect_timeout_s,
+                "init_command": _bound(settings.query_timeout_s),
+            },
             pool_size=settings.pool_size,
             max_overflow=0,
-            pool_pre_ping=True,
             pool_recycle=RECYCLE_S,
-            pool_timeout=settings.query_timeout_s,
             isolation_level="AUTOCOMMIT",  # each read sees the present, none holds a snapshot open
+            skip_autocommit_rollback=True,  # one more question that a database that hangs would not answer
         )
-    return Database(engine, settings.query_timeout_s)
+        sa.event.listen(engine.sync_engine, "handle_error", _trust_no_other)
+    return Database(engine, settings)
+
+
+def _bound(most_s: float) -> str:
+    """How long the server may take for a query; 0: as long as it takes. In the words of MariaDB and of MySQL.
+
+    Else queries that were given up here go on there, one more with each try, until it has no connections
+    left for the site itself. MariaDB leaves out comments for MySQL 5.7 and later, MySQL those with an M.
+    """
+    return (
+        "SET SESSION autocommit = 1"
+        f" /*M!100101 , SESSION max_statement_time = {most_s:f} */"
+        f" /*!50708 , SESSION max_execution_time = {round(most_s * 1000)} */"
+    )
+
+
+def _trust_no_other(trouble: sa.ExceptionContext) -> None:
+    """After a connection that was cut or does not answer, the idle ones may lead nowhere, too."""
+    trouble.invalidate_pool_on_disconnect = True
 
 
 def own_statement(sql: str, *parameters: str) -> sa.TextClause:
     """The site's own SQL. A colon within its literals is no parameter; only `parameters` are."""
     ours = "|".join(parameters) or "(?!)"
     return sa.text(re.sub(rf"(?<![:\w\\]):(?=\w)(?!(?:{ours})\b)", r"\\:", sql))
-
-
-def _in_words(error: Exception) -> str:
-    """The driver's own message, without the statement and its parameters."""
-    cause = getattr(error, "orig", None) or error
-    return str(cause).splitlines()[0][:300]

@@ -61,9 +61,11 @@ class SqlAudience:
         rows = await self._rows("pull", now, first=first, last=last)
         return [(_number(row[0]), str(row[1] or "")) for row in rows]
 
-    async def count(self, now: datetime) -> int:
+    async def count(self, now: datetime, through: int | None = None) -> int:
         """See `Audience`."""
-        return int((await self._rows("count", now))[0][0])
+        if through is None:
+            return int((await self._rows("count", now))[0][0])
+        return int((await self._rows("count_through", now, through=through))[0][0])
 
     async def _rows(self, name: str, now: datetime, **values: int) -> Sequence[Any]:
         statements = await self._statements()
@@ -88,10 +90,11 @@ class _Statements:
         self.above = _own(f"SELECT id {audience} WHERE id > :after ORDER BY id")
         self.page = _own(f"SELECT id {audience} ORDER BY id LIMIT :size OFFSET :skip")
         self.count = _own(f"SELECT count(*) {audience}")
+        self.count_through = _own(f"SELECT count(*) {audience} WHERE id <= :through")
 
 
 def _own(sql: str) -> sa.TextClause:
-    return own_statement(sql, "now", "first", "last", "after", "size", "skip")
+    return own_statement(sql, "now", "first", "last", "after", "size", "skip", "through")
 
 
 async def _ids_of(blocks: AsyncIterator[Sequence[Any]]) -> AsyncIterator[Sequence[int]]:

@@ -15,7 +15,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.model import Job
+from broadcastd.model import TOO_MANY_GONE, Job
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Ledger
 from broadcastd.refusals import ErrorCode, Refusal
@@ -80,7 +80,7 @@ class Controls:
         return job
 
     async def resume(self, job: Job) -> Job | Refusal:
-        """Let a held or paused job go on. Of one that was held, whoever is gone may be skipped."""
+        """Let a held or paused job go on. Of one that was held for it, whoever is gone may be skipped."""
         async with self._turn(job):
             job = await self._present(job)
             if job.state in JOB_GOING:
@@ -89,11 +89,12 @@ class Controls:
                 return _wrong_state(job, "there is nothing to resume")
             if self._ledger.copied:
                 return _wrong_state(job, self._ledger.copied)
-            was_held = job.state is JobState.HELD
+            # Who lets a job go on that was held for a quota has not said that its recipients may be gone.
+            gone_allowed = job.state is JobState.HELD and job.reason.endswith(TOO_MANY_GONE)
             await self._ledger.resume(job.no)
             job = self._aligned(await self._present(job))
             log.info("job_resumed", job=job.id, account=job.account)
-            await self._go_on(job, gone_allowed=was_held)
+            await self._go_on(job, gone_allowed=gone_allowed)
             return await self._present(job)
 
     async def _go_on(self, job: Job, *, gone_allowed: bool) -> None:

@@ -27,10 +27,10 @@ class InlineAudience:
         del now
         return [row for row in self._rows if first <= row[0] <= last]
 
-    async def count(self, now: datetime) -> int:
+    async def count(self, now: datetime, through: int | None = None) -> int:
         """See `Audience`."""
         del now
-        return len(self._rows)
+        return len([one for one, _ in self._rows if through is None or one <= through])
 
 
 async def _one_block(ids: Sequence[int]) -> AsyncIterator[Sequence[int]]:

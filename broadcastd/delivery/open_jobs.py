@@ -121,7 +121,12 @@ class OpenJobs:
             return
         entry.state = JobState.HELD
         if await self._ledger.move(entry.no, JobState.HELD, reason, HoldKind.TROUBLE):
-            log.error("job_held", job=entry.job.id, account=entry.account.name, reason=reason)
+            self.held(entry, reason)
+
+    def held(self, entry: OpenJob, reason: str) -> None:
+        """The ledger holds a job."""
+        entry.state = JobState.HELD
+        log.error("job_held", job=entry.job.id, account=entry.account.name, reason=reason)
 
     async def finish(self, entry: OpenJob) -> bool:
         """Write the last state if the books balance and nobody is left."""

@@ -22,7 +22,7 @@ from broadcastd.errors import (
     JobEndedError,
     LedgerUnavailableError,
 )
-from broadcastd.model import FLAG_PAGE, NOBODY, Job
+from broadcastd.model import FLAG_PAGE, NOBODY, TOO_MANY_GONE, Job
 from broadcastd.ports import IdBlocks, Ledger
 from broadcastd.settings import PoolSettings
 
@@ -99,8 +99,9 @@ class Planner:
             except (AudienceUnavailableError, LedgerUnavailableError) as error:
                 tries += 1
                 job.waits_for = f"it cannot be planned: {error}"
-                log.warning("job_not_planned", job=job.job.id, error=str(error))
-                await self._clock.sleep(retry.DATABASE.delay_s(tries))
+                pause_s = retry.DATABASE.delay_s(tries)
+                log.warning("job_not_planned", job=job.job.id, error=str(error), retry_in_s=round(pause_s, 1))
+                await self._clock.sleep(pause_s)
             # A bug, or an audience that nobody thought of, holds its job and leaves the others alone.
             except Exception:
                 log.exception("planning_failed", job=job.job.id)
@@ -109,8 +110,8 @@ class Planner:
     async def _planned(self, job: OpenJob, frozen: int) -> None:
         job.waits_for = ""
         log.info("job_planned", job=job.job.id, account=job.account.name, recipients=frozen)
-        if not frozen and self._jobs.get(job.no) is not None:
-            await self._jobs.hold(job, NOBODY)
+        if not frozen and job.going and self._jobs.get(job.no) is not None:
+            self._jobs.held(job, NOBODY)  # by the same commit that planned it
         # A job may have been sent whole before its planning came to an end.
         await self._jobs.finish(job)
 
@@ -123,6 +124,8 @@ class Planner:
             return await self._all(job, at_start, _one_by_one(self._retried(job.no, last)))
         if job.job.flag is not None:
             return await self._page(job)
+        if last is not None and job.job.to is None:
+            await self._check_frozen(job, last, at_start.round.recipients)
         return await self._all(job, at_start, job.audience.ids(job.job.time, last))
 
     async def _retried(self, job_no: int, last: int | None) -> AsyncIterator[Sequence[int]]:
@@ -147,6 +150,17 @@ class Planner:
                     slices, waiting = cut_whole(waiting, size)
                     frozen += await self._freeze(job, slices, planned=False)
         return frozen + await self._freeze(job, cut_evenly(waiting, self._settings.tasks, size), planned=True)
+
+    async def _check_frozen(self, job: OpenJob, last: int, frozen: int) -> None:
+        """Planning goes on where it was cut off, maybe on another server of the site.
+
+        An empty or lagging one would end it too soon, and whoever is not frozen yet would never be asked.
+        """
+        gone = frozen - await job.audience.count(job.job.time, through=last)
+        if gone > job.account.max_gone_share * frozen and not job.gone_allowed:
+            raise _BadAudienceError(
+                f"{gone} of the {frozen} recipients frozen so far are gone from the audience, {TOO_MANY_GONE}"
+            )
 
     async def _page(self, job: OpenJob) -> int:
         """Freeze one 500 of the audience, as the old program did."""

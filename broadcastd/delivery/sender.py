@@ -18,7 +18,7 @@ from broadcastd.ports import Channel
 log = structlog.get_logger()
 
 TOKEN_PAUSE_S = 5
-"""Before a token is looked for again that could not be had, or that was refused right after reading it."""
+"""Before a token is looked for again that was refused right after reading it."""
 
 IN_DOUBT_PAUSE_S = 1
 """Before a recipient that got no answer is asked once more."""
@@ -60,7 +60,7 @@ class Sender:
             try:
                 answer = await self._attempt(job.account, channel, body, may_ask)
             except TokenUnavailableError as error:
-                return self._no_token(job.account, channel_no, who, str(error))
+                return self._no_token(job.account, channel_no, who, str(error), error.retry_in_s)
             if answer is None:
                 return Later(0.0, "stopped", channel_no, who.tries, refusals=who.refusals)
             if not answer.answered:
@@ -96,9 +96,11 @@ class Sender:
             ended_s = self._clock.monotonic_s()
             self._pace.ended(ended_s, ended_s - started_s)
 
-    def _no_token(self, account: Account, channel_no: int, who: Recipient, reason: str) -> Verdict:
-        account.gate.close(TOKEN_PAUSE_S, reason)
-        return Later(TOKEN_PAUSE_S, reason, channel_no, who.tries)
+    def _no_token(
+        self, account: Account, channel_no: int, who: Recipient, reason: str, pause_s: float = TOKEN_PAUSE_S
+    ) -> Verdict:
+        account.gate.close(pause_s, reason)
+        return Later(pause_s, reason, channel_no, who.tries)
 
     def _trouble(self, job: OpenJob, channel_no: int, who: Recipient, answer: Answer) -> Verdict:
         channel = job.route[channel_no][0].name

@@ -95,9 +95,10 @@ class Status:
         }
 
     def _account(self, account: Account) -> dict[str, Any]:
-        waiting = sorted({job.waits_for for job in self._jobs if job.account is account and job.waits_for})
+        open_ones = [job for job in self._jobs if job.account is account and job.going]
+        waiting = sorted({job.waits_for for job in open_ones if job.waits_for})
         return {
             "channels": list(account.channels),
-            "wechat": account.gate.reason or "ok",
+            "wechat": account.gate.reason or account.tokens.trouble or "ok",
             "audience": "; ".join(waiting) or "ok",
         }

@@ -10,7 +10,7 @@ from broadcastd.delivery.dispatcher import Dispatcher, Work
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.slice_run import SharedParts, SliceRun
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
-from broadcastd.model import Lease, OutcomeRow
+from broadcastd.model import TOO_MANY_GONE, Lease, OutcomeRow
 from broadcastd.outcomes import Outcome
 
 log = structlog.get_logger()
@@ -88,8 +88,7 @@ class Task:
             await self._hold(
                 work.job,
                 f"{len(gone)} of the {len(work.lease.ids)} recipients of slice {work.lease.slice_no} are gone"
-                " from the audience, more than audience.max_gone_share allows: is the database whole and"
-                " up to date?",
+                f" from the audience, {TOO_MANY_GONE}",
             )
             return True
         deferred = {one.recipient_id for one in work.lease.deferrals}

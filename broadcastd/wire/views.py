@@ -146,7 +146,7 @@ def waits_for(job: Job, entry: OpenJob | None, trouble: str) -> str:
         return ""
     if not entry.due and job.not_before is not None:
         return f"its time, {job.not_before:%Y-%m-%d %H:%M:%S} UTC"
-    return trouble or entry.waits_for or entry.account.gate.reason
+    return trouble or entry.waits_for or entry.account.gate.reason or entry.account.tokens.trouble
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -106,11 +106,16 @@ class FakeTokens:
         self.number = 1
         self.discarded: list[str] = []
         self.unavailable = ""
+        self.retry_in_s = 7.0
         self.breaks_at_discard = ""
+
+    @property
+    def trouble(self) -> str:
+        return self.unavailable
 
     async def token(self) -> str:
         if self.unavailable:
-            raise TokenUnavailableError(self.unavailable)
+            raise TokenUnavailableError(self.unavailable, self.retry_in_s)
         return f"token-{self.number}"
 
     def discard(self, token: str) -> None:

@@ -30,10 +30,10 @@ class PrivateMariaDb:
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
         self._flush = int(durable)
-        self._socket = folder / "m.sock"
+        self.socket = folder / "m.sock"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._eyes = Eyes(self._socket)
+        self._eyes = Eyes(self.socket)
         self._databases = 0
 
     @property
@@ -47,11 +47,13 @@ class PrivateMariaDb:
 
     def install(self) -> None:
         """Make the data directory."""
-        subprocess.run(
+        done = subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={self._folder / 'data'}",
              "--auth-root-authentication-method=normal", "--skip-test-db", *self._as_user()],
-            check=True, capture_output=True,
+            # Temporary tables are named by the process: another server's in the same folder stand in the way.
+            env={**os.environ, "TMPDIR": str(self._folder)}, check=False, capture_output=True, text=True,
         )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-1000:]
 
     def start(self) -> None:
         """Start, and return once it answers."""
@@ -62,8 +64,8 @@ class PrivateMariaDb:
     def _launch(self, log: BinaryIO) -> None:
         self._process = subprocess.Popen(
             [self._server(), "--no-defaults", f"--datadir={self._folder / 'data'}",
-             f"--socket={self._socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
-             f"--pid-file={self._folder / 'm.pid'}", f"--innodb-flush-log-at-trx-commit={self._flush}",
+             f"--tmpdir={self._folder}", f"--socket={self.socket}", f"--port={self.port}",
+             "--bind-address=127.0.0.1", f"--pid-file={self._folder / 'm.pid'}", f"--innodb-flush-log-at-trx-commit={self._flush}",
              "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user()],
             stdout=log, stderr=log,
         )  # fmt: skip
@@ -83,7 +85,7 @@ class PrivateMariaDb:
     def run(self, sql: str, database: str = "site") -> str:
         """Run statements as root; what they print, tab-separated."""
         done = subprocess.run(
-            ["mariadb", "--no-defaults", f"--socket={self._socket}", "-uroot", "-N", database],
+            ["mariadb", "--no-defaults", f"--socket={self.socket}", "-uroot", "-N", database],
             input=sql, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -114,7 +116,7 @@ class PrivateMariaDb:
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / "mariadb.log").read_text()[-2000:]
         done = subprocess.run(
-            ["mariadb-admin", "--no-defaults", f"--socket={self._socket}", "-uroot", "ping"],
+            ["mariadb-admin", "--no-defaults", f"--socket={self.socket}", "-uroot", "ping"],
             capture_output=True, check=False,
         )  # fmt: skip
         return done.returncode == 0

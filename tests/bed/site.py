@@ -40,7 +40,7 @@ def mariadb_site(server: PrivateMariaDb, followers: int, token: str = TOKEN) -> 
     server.run(TABLES)
     server.run(
         "INSERT INTO tp_receiver SELECT seq * 2, concat('o', lpad(seq, 27, '0')), NULL, 1, 1"
-        f" FROM seq_1_to_{followers};"
+        f" FROM seq_1_to_{max(1, followers)} LIMIT {followers};"  # seq_1_to_0 counts down: two rows
         f"INSERT INTO tp_accesstoken VALUES (1, '{token}');"
     )
     return server.url

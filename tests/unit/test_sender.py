@@ -148,7 +148,7 @@ async def test_without_a_token_nobody_is_asked_and_no_try_is_used():
     scene = Scene()
     scene.tokens.unavailable = "the database is away"
     verdict = await scene.ask(Recipient(17, "o-anna", channel_no=1, tries=3))
-    assert verdict == Later(TOKEN_PAUSE_S, "the database is away", channel_no=1, tries=3)
+    assert verdict == Later(scene.tokens.retry_in_s, "the database is away", channel_no=1, tries=3)
     assert scene.template.asked == []
     assert scene.gate.reason == "the database is away"
 
@@ -156,7 +156,7 @@ async def test_without_a_token_nobody_is_asked_and_no_try_is_used():
 async def test_a_token_that_cannot_be_read_again_is_waited_for():
     scene = Scene([STALE])
     scene.tokens.breaks_at_discard = "still the stale one"
-    assert await scene.ask() == Later(TOKEN_PAUSE_S, "still the stale one", 0, 0)
+    assert await scene.ask() == Later(scene.tokens.retry_in_s, "still the stale one", 0, 0)
     assert len(scene.custom.asked) == 1
 
 

@@ -36,7 +36,7 @@ class Arrivals:
         text = body["text"]["content"] if "text" in body else body["data"]["keyword1"]["value"]
         self.all.append(
             Arrival(
-                time.time(), text.split(" ")[0], str(body["touser"]), path.split("?")[0],
+                time.time(), text.split(" ")[0], str(body["touser"]), path.split("?", maxsplit=1)[0],
                 answer == OK, body.get("client_msg_id"),
             )
         )  # fmt: skip

@@ -180,7 +180,17 @@ class SqlLedger(ABC):
 
     async def record(self, batch: Batch, now: datetime) -> frozenset[int]:
         """See `Ledger`."""
-        return await self._write(lambda one: record_changes.record(one, batch, now))
+        beats = bool(batch.marks) and self._identity is not None and not self._copied
+
+        def change(connection: sa.Connection) -> tuple[frozenset[int], int | None]:
+            invalid = record_changes.record(connection, batch, now)
+            return invalid, opening_changes.beat(connection, now) if beats else None
+
+        invalid, beat = await self._write(change)
+        # Before anybody is asked: a copy made until now is known to be behind.
+        if beat is not None and self._identity is not None:
+            IdentityFile(self._guard.folder, self._identity.ledger).note(beat)
+        return invalid
 
     async def split(self, splits: Sequence[Split], now: datetime, until: datetime) -> Sequence[Lease | None]:
         """See `Ledger`."""

@@ -31,7 +31,7 @@ T = TypeVar("T")
 Change = Callable[[sa.Connection], T]
 
 PATIENCE_S = 5.0
-"""How long who waits at a socket is let wait for a commit whose fate is not known yet."""
+"""How long who waits at a socket is let wait for a commit whose fate is not known yet, and the heartbeat."""
 
 
 class SqlLedger(ABC):
@@ -221,9 +221,9 @@ class SqlLedger(ABC):
     async def alive(self, now: datetime) -> None:
         """See `Ledger`."""
         if self._copied:
-            await self._write(lambda one: opening_changes.note_alive(one, now))
+            await self._write(lambda one: opening_changes.note_alive(one, now), PATIENCE_S)
             return
-        beat = await self._write(lambda one: opening_changes.beat(one, now))
+        beat = await self._write(lambda one: opening_changes.beat(one, now), PATIENCE_S)
         if self._identity is not None:
             self._identity = later(self._identity, beat)
         await self._note_outside()

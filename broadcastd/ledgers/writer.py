@@ -13,7 +13,7 @@ import queue
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -106,7 +106,7 @@ class Writer:
         name = f"{self._mine}:{self._commits}"
         committing = False
         try:
-            with self._engine.connect() as connection:
+            with self._connection() as connection:
                 transaction = connection.begin()
                 for change in group:
                     _run_one(connection, change)
@@ -115,13 +115,24 @@ class Writer:
                 transaction.commit()
         except DATABASE_ERRORS as error:
             self.trouble = f"the ledger cannot be written: {_cause(error)}"
-            # What this connection says of itself is not to be relied on after an I/O error.
-            self._engine.dispose()
             if not (committing and self._was_committed(name)):
                 for change in group:
                     change.error = LedgerUnavailableError(self.trouble)
                 return
         self.trouble = ""
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        """A connection that is dropped on any error: what it says of itself then is not to be relied on.
+
+        Only this one: as long as the reader's is open, the ledger can be read, whatever the disk does.
+        """
+        with self._engine.connect() as connection:
+            try:
+                yield connection
+            except DATABASE_ERRORS:
+                connection.invalidate()
+                raise
 
     def _was_committed(self, name: str) -> bool:
         """Whether a commit that raised is on disk all the same: what the ledger says, once it can be read.
@@ -130,13 +141,28 @@ class Writer:
         """
         while True:
             try:
-                with self._engine.connect() as connection, connection.begin():
-                    return meta_values.get(connection, COMMIT) == name
+                with self._connection() as connection, connection.begin():
+                    if meta_values.get(connection, COMMIT) != name:
+                        return False
+                self._bring_to_disk()
+                return True
             except DATABASE_ERRORS as error:
-                self.trouble = f"the ledger cannot be read after a commit that failed: {_cause(error)}"
-                self._engine.dispose()
+                self.trouble = f"the ledger cannot be relied on after a commit that failed: {_cause(error)}"
                 if self._closing.wait(LOOK_AGAIN_S):
                     return False  # the next start reads it
+
+    def _bring_to_disk(self) -> None:
+        """Copy the write-ahead file into the ledger, with an fsync that succeeds.
+
+        What can be read after an fsync that failed may be in the kernel's memory only, and the kernel does
+        not write it again (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+        """
+        with self._connection() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            (busy, *_) = driver.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("another process reads it")
 
 
 def _run_one(connection: sa.Connection, change: _Change) -> None:

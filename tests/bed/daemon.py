@@ -62,8 +62,9 @@ class DaemonProcess:
         return (self.folder / "daemon.log").read_text(encoding="utf-8")
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The log's lines with this event."""
-        lines = (json.loads(line) for line in self.log.splitlines() if line.startswith("{"))
+        """The log's lines with this event. A disk that was full may have cut one in half."""
+        whole = (line for line in self.log.splitlines() if line.startswith("{") and line.endswith("}"))
+        lines = map(json.loads, whole)
         return [line for line in lines if line["event"] == name]
 
     def start(self) -> None:

@@ -21,6 +21,7 @@ from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import counting_endpoint
 from bed.ports import eventually
 from bed.site import openid, sqlite_site
+from bed.wire import RawClient
 
 FOLLOWERS = 4000
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -227,6 +228,21 @@ def test_the_kernel_returns_an_error(tmp_path: Path, calls: str, error: str) -> 
         with _strace(_pid(bed), calls, error, tmp_path):
             bed.check_refusal("the ledger cannot be")
         bed.check_end()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_who_follows_a_job_is_told_when_the_ledger_cannot_be_read(tmp_path: Path) -> None:
+    with _under_way(tmp_path, tmp_path) as bed:
+        with RawClient(bed.daemon.port) as client:
+            client.send({"op": "tail", "job": bed.job, "every_s": 0.1})
+            assert client.reply()["ok"]
+            with _strace(_pid(bed), "pread64", "EIO", tmp_path):
+                while (reply := client.reply())["ok"]:
+                    pass
+        assert (reply["error"], reply["retry"]) == ("not_durable", True)
+        assert "the ledger cannot be read" in reply["message"]
+        assert "Traceback" not in bed.daemon.log
+        assert bed.daemon.wait_done(bed.job)["books"]["sent"] == FOLLOWERS
 
 
 @contextmanager

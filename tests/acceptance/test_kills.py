@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bed.arrivals import Arrivals, lost, repeats
+from bed.arrivals import NO_ANSWER, Arrivals, lost, repeats
 from bed.books import Auditor, check_books
 from bed.daemon import DaemonProcess, daemon_process
-from bed.endpoint import counting_endpoint
+from bed.endpoint import OK, counting_endpoint
 from bed.ports import eventually
 from bed.site import openid, sqlite_site
 from bed.wire import RawClient
@@ -90,8 +90,9 @@ class Bed:
         listed = self.daemon.who(one.id)
         unknown = {openid(line["id"]) for line in listed if line["outcome"] == "unknown"}
         sent = {openid(line["id"]) for line in listed if line["outcome"] == "sent"}
+        failed = {openid(line["id"]) for line in listed if line["outcome"] in ("failed", "rejected")}
         received = self.arrivals.received(one.tag)
-        assert not lost(one.everybody, received, unknown), one.tag
+        assert not lost(one.everybody, received, unknown | failed), one.tag
         assert sent <= set(received), f"{one.tag}: said to be sent, and never came"
         assert sorted(line["id"] for line in listed) == list(range(1, one.size + 1))
         assert books["recipients"] == books["ended"] == one.size
@@ -132,24 +133,47 @@ def _ended(bed: Bed, jobs: list[Asked]) -> bool:
     return all(bed.daemon.job(one.id)["state"] == "done" for one in jobs)
 
 
+def _kill_at_random_moments(bed: Bed, jobs: list[Asked], kills: int) -> None:
+    for _ in range(kills):
+        # Between none and a few hundred calls after the start: planning and recovery are hit as well.
+        until = len(bed.arrivals.all) + bed.chance.choice([0, 1, bed.chance.randrange(800)])
+        eventually(lambda until=until: len(bed.arrivals.all) >= until or _ended(bed, jobs), what="it goes on")
+        bed.kill()
+        bed.start()
+
+
 @pytest.mark.timeout(1800)
 def test_after_kill_9_nobody_is_lost(tmp_path: Path, long_run: bool) -> None:
     kills, large = (100, 30_000) if long_run else (6, 5000)
     with _bed(tmp_path, large) as bed:
         jobs = [bed.ask(size, large, policy) for size in (1, 499, 500, 501, large) for policy in POLICIES]
-        for _ in range(kills):
-            # Between none and a few hundred calls after the start: planning and recovery are hit as well.
-            until = len(bed.arrivals.all) + bed.chance.choice([0, 1, bed.chance.randrange(800)])
-            eventually(
-                lambda until=until: len(bed.arrivals.all) >= until or _ended(bed, jobs),
-                what="sending goes on",
-            )
-            bed.kill()
-            bed.start()
+        _kill_at_random_moments(bed, jobs, kills)
         for one in jobs:
             bed.daemon.wait_done(one.id)
             bed.judge(one)
         bed.judge_starts()
+
+
+def _in_every_way(path: str, body: dict[str, Any]) -> bytes:
+    """How an API may answer, at random; a fifth of it badly."""
+    if random.random() < 0.8:
+        return OK
+    outside = b'{"errcode":45015,"errmsg":"response out of time limit rid: 1-2-3"}'
+    busy = b'{"errcode":-1,"errmsg":"system error"}'
+    return random.choice([NO_ANSWER, busy, outside, b'{"errcode":99999,"errmsg":"unheard of"}'])
+
+
+@pytest.mark.timeout(1800)
+def test_kills_while_the_api_fails_in_every_way(tmp_path: Path, long_run: bool) -> None:
+    kills, large = (40, 10_000) if long_run else (3, 2000)
+    with _bed(tmp_path, large) as bed:
+        bed.arrivals.verdict = _in_every_way
+        jobs = [bed.ask(large, large, policy) for policy in POLICIES]
+        _kill_at_random_moments(bed, jobs, kills)
+        for one in jobs:
+            bed.daemon.wait_done(one.id)
+            bed.judge(one)
+        assert bed.daemon.job(jobs[0].id)["books"]["by_channel"]["template"] > 0
 
 
 # -- kills under an operator's hands --------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bed.arrivals import Arrivals
+from bed.arrivals import NO_ANSWER, Arrivals
 from bed.books import check_books, rows
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import OK, CountingEndpoint, counting_endpoint
@@ -18,7 +18,6 @@ from bed.site import openid, sqlite_site
 FOLLOWERS = 1000
 REJECTED = b'{"errcode":43004,"errmsg":"require subscribe rid: 1-2-3"}'
 UNHEARD_OF = b'{"errcode":99999,"errmsg":"nobody knows rid: 1-2-3"}'
-NO_ANSWER = b"<html>Bad gateway</html>"
 BAD = {1: REJECTED, 2: NO_ANSWER, 3: UNHEARD_OF}
 """What those whose number ends so are answered in the first round."""
 ENDINGS = {1: "rejected", 2: "unknown", 3: "failed"}

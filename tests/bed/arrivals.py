@@ -8,6 +8,9 @@ from typing import Any
 
 from bed.endpoint import OK, Answer, CountingEndpoint
 
+NO_ANSWER = b"<html>Bad gateway</html>"
+"""Instead of WeChat's answer: the message was taken, and whoever sent it does not know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -37,7 +40,7 @@ class Arrivals:
         self.all.append(
             Arrival(
                 time.time(), text.split(" ")[0], str(body["touser"]), path.split("?", maxsplit=1)[0],
-                answer == OK, body.get("client_msg_id"),
+                answer in (OK, NO_ANSWER), body.get("client_msg_id"),
             )
         )  # fmt: skip
         return answer

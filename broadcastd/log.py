@@ -29,7 +29,8 @@ class LineLogger:
         """One line."""
         try:
             if self.lost:
-                print(_json({"event": "log_lines_lost", "lines": self.lost}), file=sys.stderr)
+                # The disk may have taken half a line before it was full: that one is ended first.
+                print("\n" + _json({"event": "log_lines_lost", "lines": self.lost}), file=sys.stderr)
             print(message, file=sys.stderr, flush=True)
         except (OSError, ValueError):  # ValueError: stderr is closed
             self.lost += 1

@@ -80,7 +80,10 @@ class Planner:
             self._planning.remove(job.no)
         if job.no in self._once_more:
             self._once_more.remove(job.no)
-            self._take(job)
+            # A retry may have made it anew meanwhile.
+            present = self._jobs.get(job.no)
+            if present is not None:
+                self._take(present)
 
     async def _freeze_audience(self, job: OpenJob) -> None:
         """Plan one job, for as long as it takes: a database or disk that is away delays it, no more."""

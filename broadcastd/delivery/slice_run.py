@@ -177,7 +177,11 @@ class SliceRun:
             self._slots -= 1
 
     def _may_ask(self) -> bool:
-        return not self._stopping
+        if self._stopping:
+            return False
+        # Here too, not only by the timekeeper: a loop that is busy would let it come late.
+        deadline = self.job.job.not_after
+        return deadline is None or self._clock.now() < deadline
 
     def _settle(self, who: Recipient, verdict: Verdict) -> None:
         now = self._clock.now()

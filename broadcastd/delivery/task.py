@@ -91,13 +91,15 @@ class Task:
                 f" from the audience, {TOO_MANY_GONE}",
             )
             return True
-        deferred = {one.recipient_id for one in work.lease.deferrals}
+        deferred = {one.recipient_id: one for one in work.lease.deferrals}
         for one in gone:
+            # Who was asked before and gave no answer may have it.
+            doubted = one in deferred and deferred[one].doubts > 0
             row = OutcomeRow(
                 work.lease.job_no,
                 one,
                 None,
-                Outcome.SKIPPED,
+                Outcome.UNKNOWN if doubted else Outcome.SKIPPED,
                 "",
                 0,
                 self._clock.now(),

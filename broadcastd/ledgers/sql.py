@@ -32,7 +32,7 @@ T = TypeVar("T")
 Change = Callable[[sa.Connection], T]
 
 PATIENCE_S = 5.0
-"""How long who waits at a socket is let wait for a commit whose fate is not known yet."""
+"""How long who waits at a socket is let wait for a commit whose fate is not known yet, and the heartbeat."""
 
 
 class SqlLedger(ABC):
@@ -195,7 +195,17 @@ class SqlLedger(ABC):
 
     async def record(self, batch: Batch, now: datetime) -> frozenset[int]:
         """See `Ledger`."""
-        return await self._write(lambda one: record_changes.record(one, batch, now))
+        beats = bool(batch.marks) and self._identity is not None and not self._copied
+
+        def change(connection: sa.Connection) -> tuple[frozenset[int], int | None]:
+            invalid = record_changes.record(connection, batch, now)
+            return invalid, opening_changes.beat(connection, now) if beats else None
+
+        invalid, beat = await self._write(change)
+        # Before anybody is asked: a copy made until now is known to be behind.
+        if beat is not None and self._identity is not None:
+            IdentityFile(self._guard.folder, self._identity.ledger).note(beat)
+        return invalid
 
     async def split(self, splits: Sequence[Split], now: datetime, until: datetime) -> Sequence[Lease | None]:
         """See `Ledger`."""
@@ -226,9 +236,9 @@ class SqlLedger(ABC):
     async def alive(self, now: datetime) -> None:
         """See `Ledger`."""
         if self._copied:
-            await self._write(lambda one: opening_changes.note_alive(one, now))
+            await self._write(lambda one: opening_changes.note_alive(one, now), PATIENCE_S)
             return
-        beat = await self._write(lambda one: opening_changes.beat(one, now))
+        beat = await self._write(lambda one: opening_changes.beat(one, now), PATIENCE_S)
         if self._identity is not None:
             self._identity = later(self._identity, beat)
         await self._note_outside()

@@ -7,8 +7,9 @@ paced, since commits back to back cost the event loop its share of the interpret
 import asyncio
 import contextlib
 import queue
+import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -108,19 +109,30 @@ class Writer:
         name = self._names.next()
         committing = False
         try:
-            with self._engine.connect() as connection:
+            with self._connection() as connection:
                 transaction = connection.begin()
                 run_group(connection, group, name)
                 committing = True
                 transaction.commit()
         except DATABASE_ERRORS as error:
             self.trouble = f"the ledger cannot be written: {cause(error)}"
-            # What this connection says of itself is not to be relied on after an I/O error.
-            self._engine.dispose()
             if not (committing and self._was_committed(name)):
                 fail(group, LedgerUnavailableError(self.trouble))
                 return
         self.trouble = ""
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        """A connection that is dropped on any error: what it says of itself then is not to be relied on.
+
+        Only this one: as long as the reader's is open, the ledger can be read, whatever the disk does.
+        """
+        with self._engine.connect() as connection:
+            try:
+                yield connection
+            except DATABASE_ERRORS:
+                connection.invalidate()
+                raise
 
     def _was_committed(self, name: str) -> bool:
         """Whether a commit that raised is on disk all the same: what the ledger says, once it can be read.
@@ -129,10 +141,25 @@ class Writer:
         """
         while True:
             try:
-                with self._engine.connect() as connection, connection.begin():
-                    return meta_values.get(connection, COMMIT) == name
+                with self._connection() as connection, connection.begin():
+                    if meta_values.get(connection, COMMIT) != name:
+                        return False
+                self._bring_to_disk()
+                return True
             except DATABASE_ERRORS as error:
-                self.trouble = f"the ledger cannot be read after a commit that failed: {cause(error)}"
-                self._engine.dispose()
+                self.trouble = f"the ledger cannot be relied on after a commit that failed: {cause(error)}"
                 if self._closing.wait(LOOK_AGAIN_S):
                     return False  # the next start reads it
+
+    def _bring_to_disk(self) -> None:
+        """Copy the write-ahead file into the ledger, with an fsync that succeeds.
+
+        What can be read after an fsync that failed may be in the kernel's memory only, and the kernel does
+        not write it again (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+        """
+        with self._connection() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            (busy, *_) = driver.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("another process reads it")

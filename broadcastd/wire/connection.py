@@ -16,7 +16,7 @@ from broadcastd.settings import ServerSettings
 from broadcastd.wire.frames import parse
 from broadcastd.wire.framing import FrameSplitter, FramingError
 from broadcastd.wire.ops import OPS, broadcast
-from broadcastd.wire.use_cases import Replies, UseCases
+from broadcastd.wire.use_cases import Lines, Replies, UseCases
 from broadcastd.wire.views import Reply, refusal_view
 
 log = structlog.get_logger()
@@ -116,13 +116,20 @@ class Connection:
             async with self._in_flight:
                 replies = await self._carry_out(fields)
         if isinstance(replies, AsyncIterator):
-            async for reply in replies:
-                await self._send(*(_views(reply)))
+            await self._send_lines(replies)
             return
         if isinstance(replies, Refusal):
             self._log_refused(replies, fields, line)
             replies = refusal_view(replies)
         await self._send(replies)
+
+    async def _send_lines(self, lines: Lines) -> None:
+        try:
+            async for some in lines:
+                await self._send(*_views(some))
+        except LedgerUnavailableError as error:
+            # In the middle of a list, so that nobody takes it for a whole one.
+            await self._send(refusal_view(Refusal(ErrorCode.NOT_DURABLE, str(error))))
 
     async def _carry_out(self, fields: dict[str, Any]) -> Replies:
         """Call the op. Whatever goes wrong inside is one frame's trouble: the reply says so."""

@@ -1,5 +1,6 @@
 """The real process with its ledger in MariaDB: killed, without its ledger for a while, without its lock."""
 
+import random
 import tempfile
 import threading
 from collections import deque
@@ -7,16 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bed.daemon import daemon_process
-from bed.endpoint import counting_endpoint
+from bed.daemon import DaemonProcess, daemon_process
+from bed.endpoint import CountingEndpoint, counting_endpoint
 from bed.mariadb import PASSWORD, PrivateMariaDb, folder_of_servers, private_mariadb
 from bed.ports import eventually
 from bed.site import openid, sqlite_site
-from test_main_job import kill_at_random_moments
 
 from broadcastd.ledgers.mysql_link import lock_name
 
 pytestmark = pytest.mark.xdist_group("mariadb")
+
+
+def _kill_after(daemon: DaemonProcess, endpoint: CountingEndpoint, job: str, calls: int) -> None:
+    until = endpoint.calls + calls
+    eventually(lambda: endpoint.calls >= until or daemon.job(job)["state"] == "done", what="sending goes on")
+    daemon.kill()
+    daemon.start()
 
 
 @pytest.mark.parametrize("on_unknown", ["resend", pytest.param("leave", marks=pytest.mark.long)])
@@ -29,7 +36,8 @@ def test_after_kill_9_nobody_is_lost(tmp_path: Path, mariadb: PrivateMariaDb, on
             tmp_path, endpoint.url, site, ledger_url=mariadb.url_of(database), ledger=ledger
         ) as daemon:
             job = daemon.call({"content": "求購信息", "key": "k"})["job"]
-            kill_at_random_moments(daemon, endpoint, job, kills=4)
+            for _ in range(4):
+                _kill_after(daemon, endpoint, job, random.choice([0, 1, 30, 400]))
             books = daemon.wait_done(job)["books"]
             again = daemon.call({"content": "求購信息", "key": "k"})
             log = daemon.log

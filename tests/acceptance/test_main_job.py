@@ -1,18 +1,15 @@
 """The main job with the real process: a frame goes in, every follower gets the text once, the books agree."""
 
-import random
 import signal
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bed.daemon import DaemonProcess, daemon_process
-from bed.endpoint import OK, CountingEndpoint, counting_endpoint
+from bed.daemon import daemon_process
+from bed.endpoint import OK, counting_endpoint
 from bed.mariadb import PrivateMariaDb
 from bed.ports import eventually
-from bed.site import mariadb_site, openid, sqlite_site
+from bed.site import mariadb_site, sqlite_site
 
 
 @pytest.mark.xdist_group("mariadb")
@@ -71,51 +68,6 @@ def test_a_drain_loses_nobody_and_repeats_nobody(tmp_path: Path) -> None:
             assert books["in_doubt"] == 0
         assert len(endpoint.received) == 5000
         assert set(endpoint.received.values()) == {1}
-
-
-def kill_at_random_moments(daemon: DaemonProcess, endpoint: CountingEndpoint, job: str, kills: int) -> None:
-    chance = random.Random()
-    for _ in range(kills):
-        # Between none and a few hundred sends after the start: recovery and planning are hit as well.
-        until = endpoint.calls + chance.choice([0, 1, chance.randrange(30), chance.randrange(400)])
-        eventually(
-            lambda until=until: endpoint.calls >= until or daemon.job(job)["state"] == "done",
-            what="sending goes on",
-        )
-        daemon.kill()
-        daemon.start()
-
-
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("on_unknown", ["resend", "leave"])
-def test_after_kill_9_nobody_is_lost(tmp_path: Path, on_unknown: str, long_run: bool) -> None:
-    kills = 100 if long_run else 10
-    followers = 30_000 if long_run else 6000
-    with counting_endpoint(latency_s=0.02) as endpoint:
-        site = sqlite_site(tmp_path / "site.db", followers)
-        ledger = f'on_unknown = "{on_unknown}"'
-        with daemon_process(tmp_path, endpoint.url, site, ledger=ledger) as daemon:
-            job = daemon.call({"content": "hello", "key": "k"})["job"]
-            kill_at_random_moments(daemon, endpoint, job, kills)
-            books = daemon.wait_done(job)["books"]
-            opened = daemon.events("ledger_opened")
-        everybody = {openid(number) for number in range(1, followers + 1)}
-        with closing(sqlite3.connect(daemon.ledger)) as ledger_file:
-            unknown = {
-                openid(row[0])
-                for row in ledger_file.execute("SELECT recipient_id FROM outcomes WHERE outcome = 'unknown'")
-            }
-        lost = everybody - set(endpoint.received) - unknown
-        repeats = sum(endpoint.received.values()) - len(endpoint.received)
-        assert not lost
-        assert repeats <= books["in_doubt"]
-        assert books["balanced"]
-        assert books["sent"] + books["unknown"] == followers
-        # 2 x tasks x max(8, in flight per task), and what was answered in the last 100 ms.
-        assert max(event["in_doubt"] for event in opened) <= 2 * 60 * 16 + 60 * 16 * 5
-        if on_unknown == "leave":
-            assert repeats == 0
-            assert books["unknown"] == books["in_doubt"]
 
 
 def test_a_freeze_longer_than_the_lease_loses_nobody(tmp_path: Path) -> None:

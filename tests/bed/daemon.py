@@ -65,17 +65,22 @@ class DaemonProcess:
         return (self.folder / "daemon.log").read_text(encoding="utf-8")
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The log's lines with this event."""
-        lines = (json.loads(line) for line in self.log.splitlines() if line.startswith("{"))
+        """The log's lines with this event. A disk that was full may have cut one in half."""
+        whole = (line for line in self.log.splitlines() if line.startswith("{") and line.endswith("}"))
+        lines = map(json.loads, whole)
         return [line for line in lines if line["event"] == name]
 
     def start(self) -> None:
         """Start, and return once it answers."""
+        self.launch()
+        eventually(self._answers, 30, "the daemon answers")
+
+    def launch(self) -> None:
+        """Start, and return at once."""
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "broadcastd", "run", "-c", str(self.settings)], stdout=log, stderr=log
             )
-        eventually(self._answers, 30, "the daemon answers")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -112,14 +117,29 @@ class DaemonProcess:
         """A job and its books."""
         return self.call({"op": "job", "job": job_id})
 
+    def control(self, op: str, job_id: str, **fields: Any) -> dict[str, Any]:
+        """One of the controls, and its reply."""
+        return self.call({"op": op, "job": job_id, **fields})
+
+    def who(self, job_id: str, **filters: Any) -> list[dict[str, Any]]:
+        """The recipients of a job, one line each. Fails unless the list is whole."""
+        frame = {"op": "who", "job": job_id, **filters}
+        *lines, last = dial.stream("127.0.0.1", self.port, frame, 60)
+        assert last == {"ok": True, "job": job_id, "listed": len(lines)}
+        return lines
+
     def wait_done(self, job_id: str, within_s: float = 120) -> dict[str, Any]:
         """Wait until the job is done; its last view."""
+        return self.wait_state(job_id, "done", within_s=within_s)
 
-        def done() -> dict[str, Any] | None:
+    def wait_state(self, job_id: str, *states: str, within_s: float = 120) -> dict[str, Any]:
+        """Wait until the job is in one of these states; its view then."""
+
+        def there() -> dict[str, Any] | None:
             view = self.job(job_id)
-            return view if view["state"] == "done" else None
+            return view if view["state"] in states else None
 
-        return eventually(done, within_s, f"{job_id} is done")
+        return eventually(there, within_s, f"{job_id} is {' or '.join(states)}")
 
     def memory_kb(self) -> int:
         """Peak resident memory."""

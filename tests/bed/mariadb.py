@@ -65,7 +65,8 @@ class PrivateMariaDb:
         self._process = subprocess.Popen(
             [self._server(), "--no-defaults", f"--datadir={self._folder / 'data'}",
              f"--tmpdir={self._folder}", f"--socket={self.socket}", f"--port={self.port}",
-             "--bind-address=127.0.0.1", f"--pid-file={self._folder / 'm.pid'}", f"--innodb-flush-log-at-trx-commit={self._flush}",
+             "--bind-address=127.0.0.1", f"--pid-file={self._folder / 'm.pid'}",
+             f"--innodb-flush-log-at-trx-commit={self._flush}",
              "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user()],
             stdout=log, stderr=log,
         )  # fmt: skip

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -328,3 +329,12 @@ async def test_a_bug_in_the_sender_ends_the_run_loudly():
     with pytest.raises(ExceptionGroup) as raised:
         await finished(scene.run.run())
     assert raised.group_contains(ZeroDivisionError)
+
+
+async def test_nobody_is_asked_after_the_deadline_however_late_the_timekeeper_is():
+    scene = Scene(range(1, 101))
+    scene.job.job = dataclasses.replace(scene.job.job, not_after=scene.clock.now())
+    await finished(scene.run.run())
+    assert scene.asked == []
+    assert scene.put_off == list(range(1, 101))
+    assert scene.recorder.outcomes == []

@@ -98,7 +98,7 @@ async def eventually_all(audience):
 
 
 async def fill_pool(audience):
-    assert await pulls(audience) == 20
+    await eventually_all(audience)
 
 
 async def test_late_answers_never_reach_another_query(audience, proxy):
@@ -123,10 +123,14 @@ async def test_half_an_answer_is_none_and_spoils_no_other(audience, proxy, how, 
     await eventually_all(audience)
 
 
-async def test_connections_cut_while_idle_are_not_noticed(audience, proxy):
+async def test_connections_cut_while_idle_are_not_noticed(settings, proxy):
+    patient = settings.audience.model_copy(update={"query_timeout_s": 20})
+    database = open_database(patient)
+    audience = SqlAudience(database, settings.model_copy(update={"audience": patient}))
     await fill_pool(audience)
     proxy.cut()
     assert await pulls(audience) == 20
+    await database.close()
 
 
 async def test_connections_cut_under_their_queries(audience, proxy):
@@ -149,7 +153,7 @@ async def test_idle_connections_that_lead_nowhere_cost_one_pause_not_one_each(au
     started = time.monotonic()
     while await pull(audience, 1, 500) is None:
         pass
-    assert time.monotonic() - started < 2.5 * QUERY_TIMEOUT_S
+    assert time.monotonic() - started < 4 * QUERY_TIMEOUT_S, "one each would be five"
 
 
 async def test_a_database_that_stops_answering_leaves_no_slot_of_the_pool_behind(audience, proxy):
@@ -180,7 +184,7 @@ async def test_a_read_that_is_left_while_it_hangs_is_left_at_once(audience, prox
     async with asyncio.timeout(10), audience.ids(NOW, None) as blocks:
         await anext(blocks)
         await asyncio.to_thread(eventually, lambda: proxy.broken == 1)
-    assert await pulls(audience) == 20
+    await eventually_all(audience)
 
 
 async def test_a_token_that_cannot_be_read_is_read_once_for_all_who_wait(database, proxy):
@@ -189,7 +193,7 @@ async def test_a_token_that_cannot_be_read_is_read_once_for_all_who_wait(databas
     started = time.monotonic()
     found = await asyncio.gather(*(tokens.token() for _ in range(60)), return_exceptions=True)
     assert all(isinstance(one, TokenUnavailableError) for one in found)
-    assert time.monotonic() - started < 5 * QUERY_TIMEOUT_S
+    assert time.monotonic() - started < 20 * QUERY_TIMEOUT_S, "one each would be sixty"
     assert {str(one) for one in found} == {
         "the access token cannot be read: the site's database does not answer within 0.4 s"
     }

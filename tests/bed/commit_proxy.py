@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Literal, cast
 
 Fault = Literal["unsent", "unanswered", "silent", "held"]
 """unsent: the connection is cut, and the server never sees the COMMIT.
@@ -26,13 +26,16 @@ class CommitProxy:
         self.delay_s = 0.0
         """Requests arrive so much later."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: list[asyncio.StreamWriter] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, client: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+        self._tasks.add(cast("asyncio.Task[None]", asyncio.current_task()))
+        self._writers.append(answers)
         if self.refusing:
             answers.close()
             return
         server, requests = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers.append(requests)
         back = asyncio.create_task(_pump(server, answers))
         self._tasks.add(back)
         held = False
@@ -53,9 +56,7 @@ class CommitProxy:
         finally:
             back.cancel()
             answers.close()
-            if held:
-                self._held.append(requests)
-            else:
+            if not held:
                 requests.close()
 
     async def _strike(
@@ -75,11 +76,13 @@ class CommitProxy:
             assert await server.read(65536)  # the server has committed
         return fault == "held"
 
-    def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for writer in self._held:
-            writer.close()
+    async def close(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def _pump(server: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
@@ -98,5 +101,5 @@ async def commit_proxy(target: int) -> AsyncIterator[CommitProxy]:
     try:
         yield proxy
     finally:
-        proxy.close()
         server.close()
+        await proxy.close()

@@ -118,12 +118,12 @@ async def test_while_the_fate_of_a_commit_is_unknown_nothing_is_answered(home, p
 
 
 async def test_who_waits_at_a_socket_is_told_that_it_is_not_known(home, proxy, monkeypatch):
-    monkeypatch.setattr("broadcastd.ledgers.sql.PATIENCE_S", 0.2)
+    monkeypatch.setattr("broadcastd.ledgers.sql.PATIENCE_S", 1.0)
     async with ledger_through(home, proxy.port) as ledger:
         proxy.fault = "unanswered"
         proxy.refusing = True
         with pytest.raises(
-            LedgerUnavailableError, match=r"not confirmed it within 0.2 s: .*cannot be read yet"
+            LedgerUnavailableError, match=r"not confirmed it within 1 s: .*cannot be read yet"
         ):
             await accept(ledger, "j1", key="k")
         proxy.refusing = False

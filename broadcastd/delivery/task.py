@@ -15,6 +15,9 @@ from broadcastd.outcomes import Outcome
 
 log = structlog.get_logger()
 
+LOOK_S = 0.5
+"""How often a task that waits for a database looks whether it is told to stop."""
+
 
 class Task:
     """Works on one slice at a time, for ever."""
@@ -72,11 +75,17 @@ class Task:
                     error=str(error),
                     retry_in_s=round(delay_s, 1),
                 )
-                await self._clock.sleep(delay_s)
+                await self._pause(work.job, delay_s)
             else:
                 work.job.waits_for = ""
                 return [row for row in rows if row[0] in wanted and row[1]]
         return None
+
+    async def _pause(self, job: OpenJob, delay_s: float) -> None:
+        """Sleep, but not past a stop: a job that is cancelled must not wait for its database to end."""
+        until_s = self._clock.monotonic_s() + delay_s
+        while job.going and not self._stopping and (left_s := until_s - self._clock.monotonic_s()) > 0:
+            await self._clock.sleep(min(LOOK_S, left_s))
 
     async def _too_many_gone(self, work: Work, rows: Sequence[tuple[int, str]]) -> bool:
         """Skip who is gone; but hold the job when it is so many that the database is more likely wrong."""

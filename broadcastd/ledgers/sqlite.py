@@ -30,8 +30,11 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_S = 5
-"""How long a commit waits for a reader from outside, such as an operator's sqlite3 shell."""
+BUSY_TIMEOUT_S = 3
+"""How long a commit waits for a reader from outside, such as an operator's sqlite3 shell.
+
+Less than `sql.PATIENCE_S`: who waits at a socket is told why.
+"""
 
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 """The write-ahead file is cut back to this after a large change."""

@@ -30,11 +30,9 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_S = 3
-"""How long a commit waits for a reader from outside, such as an operator's sqlite3 shell.
-
-Less than `sql.PATIENCE_S`: who waits at a socket is told why.
-"""
+BUSY_TIMEOUT_S = 2
+"""How long a commit waits for somebody at the file, such as an operator's sqlite3 shell. Twice this is less
+than `sql.PATIENCE_S`: who waits behind another commit is told for certain that theirs failed, and why."""
 
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 """The write-ahead file is cut back to this after a large change."""

@@ -2,7 +2,7 @@
 implementations. Implementations live in the plural folders: `ledgers/`, `audiences/`, `channels/`.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -272,6 +272,10 @@ class Channel(Protocol):
         """What `render` made, ready to send."""
         ...
 
-    async def attempt(self, body: bytes, token: str) -> Answer:
-        """One call. Never raises for what the network or WeChat does."""
+    async def attempt(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:
+        """One call. Never raises for what the network or WeChat does.
+
+        `may_ask` is asked when a connection is there, right before the request is written: getting one may
+        take seconds. None: it said no, and nothing was written.
+        """
         ...

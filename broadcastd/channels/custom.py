@@ -3,6 +3,7 @@
 No message id and no idempotency key: what was asked and not answered may have arrived.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -44,9 +45,9 @@ class CustomChannel:
         """See `Channel`."""
         return CustomMessage(rendered)
 
-    async def attempt(self, body: bytes, token: str) -> Answer:
+    async def attempt(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:
         """See `Channel`."""
-        return await self._endpoint.post(body, token)
+        return await self._endpoint.post(body, token, may_ask)
 
 
 class CustomMessage:

@@ -3,6 +3,7 @@
 `client_msg_id` lets WeChat itself drop a repeat within 10 minutes.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -47,9 +48,9 @@ class TemplateChannel:
         """See `Channel`."""
         return TemplateMessage(rendered)
 
-    async def attempt(self, body: bytes, token: str) -> Answer:
+    async def attempt(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:
         """See `Channel`."""
-        return await self._endpoint.post(body, token)
+        return await self._endpoint.post(body, token, may_ask)
 
 
 class TemplateMessage:

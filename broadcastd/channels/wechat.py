@@ -6,10 +6,13 @@ Three ways for a call to end (`outcomes.Answer`): answered, with an errcode; *re
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.connector import Connection
 from yarl import URL
 
 from broadcastd.outcomes import Answer
@@ -20,6 +23,26 @@ REFUSING_STATUSES = frozenset({412, 429, 503})
 
 MAX_ANSWER_BYTES = 65536
 """An answer of send is some 60 bytes. More than this is not WeChat's, and is not read."""
+
+
+class _NotAskedError(Exception):
+    """The connection is there, and the call may not be made any more."""
+
+
+_may_ask: ContextVar[Callable[[], bool]] = ContextVar("may_ask")
+"""Of the call that this coroutine makes: a connector is given the request only."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Looks once more whether the call may be made, when it has a connection for it."""
+
+    async def connect(self, *arguments: Any, **options: Any) -> Connection:
+        """See aiohttp."""
+        connection = await super().connect(*arguments, **options)
+        if not _may_ask.get()():
+            connection.release()
+            raise _NotAskedError
+        return connection
 
 
 class WechatApi:
@@ -34,7 +57,7 @@ class WechatApi:
             sock_read=settings.answer_timeout_s,
         )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
+            connector=_Connector(limit=connections, ttl_dns_cache=60),
             timeout=self._timeout,
             headers={"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -44,8 +67,9 @@ class WechatApi:
         """Close the connections."""
         await self._session.close()
 
-    async def post(self, url: URL, body: bytes) -> Answer:
-        """One call. Redirects are never followed: the access token would go with them."""
+    async def post(self, url: URL, body: bytes, may_ask: Callable[[], bool]) -> Answer | None:
+        """One call, or None. Redirects are never followed: the access token would go with them."""
+        _may_ask.set(may_ask)
         try:
             async with self._session.post(url, data=body, allow_redirects=False) as response:
                 if response.status != 200:
@@ -53,6 +77,8 @@ class WechatApi:
                 raw = await response.content.read(MAX_ANSWER_BYTES + 1)
                 while raw and not response.content.at_eof() and len(raw) <= MAX_ANSWER_BYTES:
                     raw += await response.content.read(MAX_ANSWER_BYTES + 1 - len(raw))
+        except _NotAskedError:
+            return None
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             return Answer(refused=_connect_trouble(error))
         except TimeoutError:
@@ -75,12 +101,12 @@ class Endpoint:
         self._url = URL(address)
         self._token: str | None = None
 
-    async def post(self, body: bytes, token: str) -> Answer:
-        """One call with this access token."""
+    async def post(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:
+        """One call with this access token; see `Channel.attempt`."""
         if token != self._token:
             self._url = URL(self._address).with_query(access_token=token)
             self._token = token
-        return await self._api.post(self._url, body)
+        return await self._api.post(self._url, body, may_ask)
 
 
 def _by_status(status: int) -> Answer:

@@ -32,9 +32,11 @@ class Pace:
         """A send goes out."""
         self.in_flight += 1
 
-    def ended(self, now_s: float, latency_s: float) -> None:
-        """A send came back after `latency_s`."""
+    def ended(self, now_s: float, latency_s: float | None) -> None:
+        """A send came back after `latency_s`; None: it was not made after all."""
         self.in_flight -= 1
+        if latency_s is None:
+            return
         if now_s >= self._window_ends_s:
             self._window_ends_s = now_s + WINDOW_S
             self._shortest_before_s = self._shortest_s

@@ -78,23 +78,27 @@ class Sender:
         token = await account.tokens.token()
         if not may_ask():
             return None
-        answer = await self._timed(channel, body, token)
-        if answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
+        answer = await self._timed(channel, body, token, may_ask)
+        if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
             log.info("token_stale", account=account.name, errcode=answer.errcode)
             account.tokens.discard(token)
             token = await account.tokens.token()
             # A stale token says that nothing was sent: who may not be asked again now is due later.
-            return await self._timed(channel, body, token) if may_ask() else None
+            return await self._timed(channel, body, token, may_ask) if may_ask() else None
         return answer
 
-    async def _timed(self, channel: Channel, body: bytes, token: str) -> Answer:
+    async def _timed(
+        self, channel: Channel, body: bytes, token: str, may_ask: Callable[[], bool]
+    ) -> Answer | None:
         started_s = self._clock.monotonic_s()
         self._pace.started()
+        answer = None
         try:
-            return await channel.attempt(body, token)
+            answer = await channel.attempt(body, token, may_ask)
+            return answer
         finally:
             ended_s = self._clock.monotonic_s()
-            self._pace.ended(ended_s, ended_s - started_s)
+            self._pace.ended(ended_s, ended_s - started_s if answer is not None else None)
 
     def _no_token(
         self, account: Account, channel_no: int, who: Recipient, reason: str, pause_s: float = TOKEN_PAUSE_S

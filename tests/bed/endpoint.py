@@ -1,6 +1,7 @@
 """A foreign HTTP endpoint that counts: it knows nothing of broadcastd, and runs in a thread of its own."""
 
 import asyncio
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ class CountingEndpoint:
         self.answer: Answer = lambda path, body: OK
         self.port = 0
         self._thread: threading.Thread | None = None
+        self._listening: socket.socket | None = None
         self.connections: set[asyncio.Transport] = set()
 
     @property
@@ -40,6 +42,21 @@ class CountingEndpoint:
         self._thread.start()
         assert started.wait(10)
 
+    @contextmanager
+    def slow_to_accept(self) -> Iterator[None]:
+        """Listen, and accept nobody until the end of this: who connects waits, and is not refused."""
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        listening.listen(0)
+        try:
+            yield
+        finally:
+            # In place: the same socket's backlog grows, and who waits for a connection gets one.
+            listening.listen(2000)
+            self._listening = listening
+            self.start()
+
     def close(self) -> None:
         """Cut every connection and listen no more: who calls is refused."""
         if self._thread is not None:
@@ -49,8 +66,11 @@ class CountingEndpoint:
 
     def _serve(self, started: threading.Event) -> None:
         self._loop = asyncio.new_event_loop()
+        there, self._listening = self._listening, None
         server = self._loop.run_until_complete(
-            self._loop.create_server(lambda: _Http(self), "127.0.0.1", self.port, backlog=2000)
+            self._loop.create_server(lambda: _Http(self), sock=there, backlog=2000)
+            if there is not None
+            else self._loop.create_server(lambda: _Http(self), "127.0.0.1", self.port, backlog=2000)
         )
         self.port = server.sockets[0].getsockname()[1]
         started.set()

@@ -78,9 +78,10 @@ async def open_channel(name):
         await api.close()
 
 
-async def send(channel, request=None, openid="o-anna", token="tok"):
+async def send(channel, request=None, openid="o-anna", token="tok", may_ask=lambda: True):
     rendered = channel.render(request or Request(CONTENT, phone="110"), NOW)
-    return await channel.attempt(channel.message(rendered).body(openid, "j0123456789ab-11"), token)
+    body = channel.message(rendered).body(openid, "j0123456789ab-11")
+    return await channel.attempt(body, token, may_ask)
 
 
 # -- what is sent ------------------------------------------------------------------------------------------
@@ -356,3 +357,32 @@ async def test_cookies_are_not_kept(wechat, open_channel):
     await send(channel)
     await send(channel)
     assert all("Cookie" not in headers for _, _, headers in wechat.calls)
+
+
+async def test_a_call_that_may_not_be_made_when_its_connection_is_there_is_not_made(open_channel):
+    requests = []
+    connected = []
+
+    async def serve(reader, writer):
+        connected.append(writer)
+        while True:
+            try:
+                requests.append(await whole_request(reader))
+            except asyncio.IncompleteReadError:
+                break
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n" + b'{"errcode":0,"errmsg":""} '[:25]
+            )
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        channel = open_channel(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await send(channel, may_ask=lambda: False) is None
+        assert requests == []
+        # The connection that was got for it serves the next call; and it is asked each time.
+        assert await send(channel) == Answer(0)
+        assert await send(channel, may_ask=lambda: False) is None
+        assert await send(channel) == Answer(0)
+        assert len(requests) == 2
+        assert len(connected) == 1

@@ -59,3 +59,13 @@ def test_in_flight_counts_what_is_out():
     pace.started()
     pace.ended(1, 0.1)
     assert pace.in_flight == 1
+
+
+def test_a_send_that_was_not_made_says_nothing_of_the_latency():
+    pace = Pace(60, 16)
+    pace.started()
+    pace.ended(1.0, 0.08)
+    before = pace.sends_per_task
+    pace.started()
+    pace.ended(1.1, None)
+    assert (pace.sends_per_task, pace.in_flight) == (before, 0)

@@ -240,8 +240,8 @@ async def test_who_is_due_on_the_second_channel_is_not_asked_on_the_first():
 async def test_the_latency_reaches_the_pace():
     scene = Scene()
 
-    async def slow(body, token):
-        del body, token
+    async def slow(body, token, may_ask):
+        del body, token, may_ask
         scene.clock.advance(0.05)
         return OK
 
@@ -268,3 +268,10 @@ async def test_a_job_that_stands_is_not_asked_at_all():
     scene = Scene()
     assert await scene.ask(may_ask=lambda: False) == Later(0.0, "stopped")
     assert scene.custom.asked == []
+
+
+async def test_who_was_not_asked_for_want_of_a_connection_in_time_is_due_at_once():
+    scene = Scene([None])
+    verdict = await scene.ask(Recipient(17, "o-anna", tries=2, refusals=3))
+    assert verdict == Later(0.0, "stopped", channel_no=0, tries=2, refusals=3)
+    assert scene.template.asked == []

@@ -303,9 +303,9 @@ async def test_while_the_gate_is_closed_nobody_is_asked():
     at_s = []
     attempt = scene.channel.attempt
 
-    async def noting(body, token):
+    async def noting(body, token, may_ask):
         at_s.append(scene.clock.monotonic_s())
-        return await attempt(body, token)
+        return await attempt(body, token, may_ask)
 
     scene.channel.attempt = noting
     await finished(scene.run.run())
@@ -322,7 +322,7 @@ async def test_nobody_to_ask_needs_no_mark():
 async def test_a_bug_in_the_sender_ends_the_run_loudly():
     scene = Scene(range(1, 31))
 
-    async def broken(body, token):
+    async def broken(body, token, may_ask):
         raise ZeroDivisionError
 
     scene.channel.attempt = broken

@@ -92,6 +92,7 @@ def _table_goes(server: PrivateMariaDb, proxy: DatabaseProxy, table: str) -> Ite
 @contextmanager
 def _server_is_full(server: PrivateMariaDb, proxy: DatabaseProxy, table: str) -> Iterator[None]:
     _close(server, proxy)
+    server.look_away()  # a connection of the tests' own would take the place of one
     _as_soon_as_it_may(server, f"SET GLOBAL max_connections = {HOGS};")
     try:
         with _hogs(server, HOGS):

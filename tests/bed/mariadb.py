@@ -104,6 +104,10 @@ class PrivateMariaDb:
         """What a statement of root's yields, on a connection that stays open."""
         return self._eyes.rows(sql, database)
 
+    def look_away(self) -> None:
+        """Close the connection that `rows` keeps open."""
+        self._eyes.close()
+
     def set_up(self) -> None:
         """The database and its user."""
         self.run(

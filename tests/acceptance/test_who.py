@@ -25,7 +25,10 @@ def test_a_list_under_a_running_job_and_a_slow_reader_names_each_once(tmp_path: 
         arrivals = Arrivals(endpoint, _some_rejected)
         site = sqlite_site(tmp_path / "site.db", FOLLOWERS)
         with (
-            daemon_process(tmp_path, endpoint.url, site, channels=["custom"]) as daemon,
+            # More slices than tasks: those that are left over are split between all.
+            daemon_process(
+                tmp_path, endpoint.url, site, channels=["custom"], pool="tasks = 8\nslice_size = 400"
+            ) as daemon,
             RawClient(daemon.port) as slow,
         ):
             job = daemon.call({"content": "listed", "key": "k"})["job"]

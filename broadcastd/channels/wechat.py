@@ -19,7 +19,10 @@ from broadcastd.outcomes import Answer
 from broadcastd.settings import HttpSettings
 
 REFUSING_STATUSES = frozenset({412, 429, 503})
-"""The server says itself that it did not take the request."""
+"""The server says itself that it did not take the request.
+
+Any other status but 200 may come from something between us and WeChat, and says nothing of the message.
+"""
 
 MAX_ANSWER_BYTES = 65536
 """An answer of send is some 60 bytes. More than this is not WeChat's, and is not read."""
@@ -110,7 +113,7 @@ class Endpoint:
 
 
 def _by_status(status: int) -> Answer:
-    if status in REFUSING_STATUSES or 300 <= status < 500:
+    if status in REFUSING_STATUSES:
         return Answer(refused=f"HTTP {status}")
     return Answer(unanswered=f"HTTP {status}")
 

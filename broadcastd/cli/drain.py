@@ -63,5 +63,6 @@ def _follow(target: Target, as_json: bool, every_s: float) -> str:
 def drain_line(reply: dict[str, Any]) -> str:
     """`draining: 3 jobs open (2 going, 1 waiting), 12,000 recipients left`."""
     jobs = reply["jobs"]
-    counts = f"{jobs['open']:,} jobs open ({jobs['going']:,} going, {jobs['waiting']:,} waiting)"
+    word = "job" if jobs["open"] == 1 else "jobs"
+    counts = f"{jobs['open']:,} {word} open ({jobs['going']:,} going, {jobs['waiting']:,} waiting)"
     return f"{reply['state']}: {counts}, {reply['remaining']:,} recipients left"

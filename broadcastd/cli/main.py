@@ -1,5 +1,6 @@
 """The entry point: the table of commands, and how errors end."""
 
+import contextlib
 import importlib
 import io
 import os
@@ -106,6 +107,13 @@ def main(arguments: list[str] | None = None) -> Any:
     except NoDaemonError as error:
         _fail(error, Exit.NO_DAEMON)
     except BroadcastdError as error:
+        _fail(error, Exit.FAILED)
+    except BrokenPipeError:
+        sys.exit(Exit.OK)  # click has dealt with it: the reader has seen enough
+    except OSError as error:
+        # What the output goes to is full, say. Nothing is left in the buffer, to fail once more at the end.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail(error, Exit.FAILED)
 
 

@@ -8,6 +8,7 @@ import orjson
 
 from broadcastd.cli.main import Exit
 from broadcastd.cli.target import Target, print_json, target_options
+from broadcastd.wire.frames import repeated_name
 
 
 @click.command()
@@ -41,11 +42,16 @@ def report(target: Target, as_json: bool, job_id: str | None, file: IO[bytes] | 
 
 
 def _verify(target: Target, as_json: bool, file: IO[bytes]) -> None:
-    reply = target.call({"op": "verify", "report": read_report(file.read())})
+    from broadcastd.cli.show import console
+    from broadcastd.cli.show_report import report_text
+
+    shown = read_report(file.read())
+    reply = target.call({"op": "verify", "report": shown})
     if as_json:
         print_json(reply)
     elif reply["genuine"]:
         click.echo(f"genuine: the report of job {reply['job']}, as this daemon made it")
+        console().print(report_text(shown))
     else:
         click.echo("NOT genuine: it was changed, or another daemon made it")
     if not reply["genuine"]:
@@ -58,6 +64,9 @@ def read_report(text: bytes) -> dict[str, Any]:
         given = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise click.UsageError(f"this is no report: {error}") from error
+    twice = repeated_name(text)
+    if twice is not None:
+        raise click.UsageError(f"this is no report: the name {twice!r} stands twice in one object")
     found = given.get("report", given) if isinstance(given, dict) else None
     if not isinstance(found, dict) or "hmac" not in found:
         raise click.UsageError("this is no report: `broadcastd report JOB --json` prints one")

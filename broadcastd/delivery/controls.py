@@ -170,6 +170,8 @@ class Controls:
 
 def _by_an_operator(target: JobState, job: Job) -> str:
     reason = f"{'paused' if target is JobState.PAUSED else 'cancelled'} by an operator"
+    if job.state is JobState.PAUSED:
+        return f"{reason}; before that {job.reason}"
     return f"{reason}; before that {job.state.value}: {job.reason}" if job.reason else reason
 
 

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 
 from broadcastd.errors import LedgerUnavailableError
+
+log = structlog.get_logger()
 
 MACHINE_ID = Path("/etc/machine-id")
 
@@ -72,7 +75,7 @@ def why_a_copy(own: Identity, place: Place, known: Identity | None) -> str:
         return f"it was last used as {own.place.path}" if moved else "it was last used on another machine"
     if known is None:
         # At beat 1 it was made just now, and the process died before it wrote the file.
-        return "" if own.beat <= 1 else "its file in ledger.identity_dir is missing"
+        return "" if own.beat <= 1 else "its file in ledger.identity_dir is missing or damaged"
     if known.place != place:
         return f"its file in ledger.identity_dir is about {known.place.path}"
     if own.starts < known.starts or own.beat < known.beat:
@@ -96,8 +99,13 @@ class IdentityFile:
             return Identity(value["ledger"], Place(**value["place"]), value["starts"], beat)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LedgerUnavailableError(f"{self._path} cannot be read: {error}") from error
+        except (ValueError, KeyError, TypeError):
+            log.warning("identity_damaged", path=str(self._path))
+            return None  # as good as missing: it is held, and `ledger adopt` makes a new one
+        except OSError as error:
+            raise LedgerUnavailableError(
+                f"{self._path} cannot be read ({error.strerror}): it tells this ledger from a copy"
+            ) from error
 
     def _last_beat(self) -> int:
         try:

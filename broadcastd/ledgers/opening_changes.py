@@ -16,6 +16,9 @@ from broadcastd.model import HoldKind
 from broadcastd.ports import Opening
 from broadcastd.states import JOB_GOING, JobState
 
+ADOPTED_AT = 2
+"""The first beat of a ledger that was adopted."""
+
 COPIED = (
     "this ledger is a copy, or was restored from one: {why}."
     " See whether its original goes on elsewhere, then `broadcastd ledger adopt`"
@@ -126,6 +129,8 @@ def adopt(connection: sa.Connection, place: Place | None) -> tuple[Identity | No
     identity = None
     if place is not None:
         identity = Identity.new(place, int(meta_values.get(connection, "starts") or 0) + 1)
+        # Not as young as a ledger that was made just now, whose file may be missing.
+        identity = later(identity, ADOPTED_AT)
         settle_in(connection, identity)
     copied = jobs.c.hold_kind == HoldKind.COPY.value
     return identity, job_changes.let_go(connection, copied, (JobState.HELD,))

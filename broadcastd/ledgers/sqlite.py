@@ -44,11 +44,13 @@ class SqliteLedger(SqlLedger):
     def __init__(self, path: Path, clock: Clock, guard: Guard) -> None:
         super().__init__(clock, guard)
         self._path = path.resolve()
+        self._gone = ""
 
     async def __aenter__(self) -> Self:
         self._lock = _Lock(self._path)
         try:
             await self._prepare()
+            self._inode = self._path.stat().st_ino
             self._engine = _engine(self._path)
             self._reader = ThreadPoolExecutor(1, "ledger-reader")
             self._writer = Writer(self._engine)
@@ -80,7 +82,18 @@ class SqliteLedger(SqlLedger):
         self._engine.dispose()
 
     async def _write(self, change: Change[T], patience_s: float | None = None) -> T:
+        if self._gone:
+            raise LedgerUnavailableError(self._gone)
         return await self._writer.run(change, patience_s)
+
+    async def alive(self, now: datetime) -> None:
+        """See `Ledger`. Notices when somebody deletes or replaces the file: what is written is lost then."""
+        try:
+            there = self._path.stat().st_ino == self._inode
+        except OSError:
+            there = False
+        self._gone = "" if there else f"the ledger {self._path} was deleted or replaced under the daemon"
+        await super().alive(now)
 
     async def _read(self, query: Change[T]) -> T:
         def run() -> T:
@@ -99,7 +112,7 @@ class SqliteLedger(SqlLedger):
     @property
     def trouble(self) -> str:
         """See `Ledger`."""
-        return self._writer.trouble
+        return self._gone or self._writer.trouble
 
     def free_bytes(self) -> int | None:
         """See `Ledger`."""

@@ -169,10 +169,16 @@ class Connection:
         return Refusal(ErrorCode.UNAUTHORIZED, "token is missing" if token is None else "token is wrong")
 
     async def _send(self, *replies: Reply) -> None:
-        for reply in replies:
-            self._writer.write(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))
-        async with asyncio.timeout(self._settings.reply_timeout_s):
-            await self._writer.drain()
+        try:
+            for reply in replies:
+                self._writer.write(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))
+            async with asyncio.timeout(self._settings.reply_timeout_s):
+                await self._writer.drain()
+        except RuntimeError as error:  # uvloop's word for a transport that is closed
+            raise ConnectionResetError from error
+        except TimeoutError:
+            log.info("reader_cut_off", peer=self._peer, after_s=self._settings.reply_timeout_s)
+            raise
 
     async def close(self) -> None:
         """Send what waits, and hang up."""

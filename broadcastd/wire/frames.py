@@ -1,5 +1,6 @@
 """A frame's check: from JSON to a request or an op, with errors that name the field."""
 
+import json
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -128,7 +129,26 @@ def parse(line: bytes) -> dict[str, Any] | Refusal:
         return Refusal(ErrorCode.BAD_JSON, f"not valid JSON: {error}")
     if not isinstance(value, dict):
         return Refusal(ErrorCode.BAD_FRAME, "a frame is a JSON object")
+    # What is verified must read the same to whoever looks at it: JSON libraries take the last of two.
+    twice = repeated_name(line) if value.get("op") == "verify" else None
+    if twice is not None:
+        return Refusal(ErrorCode.BAD_FRAME, f"the name {twice[:40]!r} stands twice in one object")
     return value
+
+
+def repeated_name(text: bytes) -> str | None:
+    """A name that stands twice in one object of a JSON text that is known to be valid; None without any."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        found.extend(name for name in names if names.count(name) > 1)
+
+    try:
+        json.loads(text, object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return "?"  # nested or written as no report is
+    return found[0] if found else None
 
 
 def check(kind: type[FrameT], fields: dict[str, Any]) -> FrameT | Refusal:

@@ -81,7 +81,8 @@ class Listener:
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await connection.serve()
-            await connection.close()
+            with contextlib.suppress(asyncio.CancelledError):  # told to stop while it hangs up
+                await connection.close()
         finally:
             del self._serving[task]
 

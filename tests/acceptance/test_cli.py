@@ -178,3 +178,16 @@ def test_version_help_and_wrong_usage() -> None:
         assert command in helped
     broadcastd("nonsense", code=2)
     broadcastd("send", code=2)
+
+
+def test_an_output_that_is_full_is_said_in_a_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "broadcastd", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["broadcastd: [Errno 28] No space left on device"]

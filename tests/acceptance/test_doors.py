@@ -45,3 +45,23 @@ def test_idle_connections_are_closed_and_dedupe_can_be_off(tmp_path: Path) -> No
             assert idle.hung_up()
         frame = {"content": "again and again"}
         assert daemon.call(frame)["job"] != daemon.call(frame)["job"]
+
+
+def test_who_hangs_up_in_the_middle_of_an_answer_leaves_no_trace_but_events(tmp_path: Path) -> None:
+    with counting_endpoint() as endpoint:
+        site = sqlite_site(tmp_path / "site.db", 20_000)
+        with daemon_process(tmp_path, endpoint.url, site) as daemon:
+            job = daemon.wait_done(daemon.call({"content": "x"})["job"])["job"]
+            for op in ({"op": "who", "job": job}, {"op": "tail", "job": job}):
+                for _ in range(5):
+                    with RawClient(daemon.port) as client:
+                        for _ in range(20):
+                            client.send(op)
+                        client.reply()
+            for _ in range(3):
+                with RawClient(daemon.port) as client:
+                    client.send({"op": "ping"})
+                    assert daemon.stop() == 0
+                daemon.start()
+            log = daemon.log
+    assert [line for line in log.splitlines() if not line.startswith("{")] == []

@@ -8,7 +8,7 @@ from bed.fakes import new_job
 from bed.ledgers import SqliteHome, guard
 from test_ledger_contract import bench, home  # noqa: F401
 
-from broadcastd.errors import DeadlinePassedError, JobEndedError
+from broadcastd.errors import DeadlinePassedError, JobEndedError, LedgerUnavailableError
 from broadcastd.ledgers.sqlite import SqliteLedger
 from broadcastd.model import HoldKind, OnUnknown, Round, Split
 from broadcastd.outcomes import Outcome
@@ -537,6 +537,41 @@ async def test_a_ledger_that_was_restored_from_a_backup_is_a_copy(bench, file, b
     await bench.home.open()
     assert "worked on since" in bench.ledger.copied
     assert [job.state.value for job in await bench.ledger.jobs(9)] == ["held"]
+
+
+async def test_an_adopted_ledger_without_its_file_is_a_copy_at_once(bench, file):
+    await bench.job([1])
+    await bench.ledger.adopt()
+    await bench.home.kill()
+    for one in (file.parent / "identity").iterdir():
+        one.unlink()
+    assert "missing or damaged" in (await bench.reopen()).copied
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff"])
+async def test_a_damaged_identity_holds_everything_until_it_is_adopted(bench, file, content):
+    no = await bench.job([1])
+    await bench.ledger.alive(bench.clock.now())
+    await bench.home.kill()
+    for one in (file.parent / "identity").glob("*.json"):
+        one.write_bytes(content)
+    assert "missing or damaged" in (await bench.reopen()).copied
+    assert (await bench.look(no)).state is JobState.HELD
+    assert await bench.ledger.adopt() == 1
+    assert (await bench.reopen()).copied == ""
+
+
+async def test_a_ledger_that_was_deleted_under_the_daemon_takes_nothing_more(bench, file, tmp_path):
+    file.rename(tmp_path / "away.db")
+    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
+        await bench.ledger.alive(bench.clock.now())
+    assert "deleted or replaced" in bench.ledger.trouble
+    with pytest.raises(LedgerUnavailableError, match="deleted or replaced"):
+        await bench.accept()
+    (tmp_path / "away.db").rename(file)
+    await bench.ledger.alive(bench.clock.now())
+    assert bench.ledger.trouble == ""
+    await bench.accept()
 
 
 async def test_a_ledger_without_its_file_is_a_copy_unless_it_is_new(bench, file):

@@ -196,3 +196,15 @@ def test_times_that_are_none_say_what_is_accepted(given):
     message = refused(content="a post", not_after=given)
     assert message.startswith("not_after: ")
     assert 'accepted: "2026-01-31T08:00:00+08:00", or seconds since 1970' in message
+
+
+@pytest.mark.parametrize(
+    "report", [b'{"recipients":9,"recipients":3,"hmac":"x"}', b'{"hmac":"x","outcomes":{"sent":9,"sent":3}}',
+               b'{"hmac":"x","rounds":[{"no":1,"no":2}]}'],
+)  # fmt: skip
+def test_what_is_verified_has_no_name_twice(report):
+    refusal = parse(b'{"op":"verify","report":' + report + b"}")
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is ErrorCode.BAD_FRAME
+    assert "stands twice" in refusal.message
+    assert isinstance(parse(b'{"op":"verify","report":{"a":{"n":1},"b":{"n":1}}}'), dict)

@@ -60,8 +60,13 @@ def test_the_file_keeps_what_it_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"ledger":"abc"}'])
-def test_a_file_that_is_none_is_an_error_that_names_it(tmp_path, content):
+def test_a_file_that_is_damaged_is_as_good_as_none(tmp_path, content):
     (tmp_path / "abc.json").write_bytes(content)
+    assert IdentityFile(tmp_path, "abc").read() is None
+
+
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "abc.json").mkdir()
     with pytest.raises(LedgerUnavailableError, match=r"abc\.json cannot be read"):
         IdentityFile(tmp_path, "abc").read()
 

@@ -13,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from broadcastd.audiences.trouble import DATABASE, in_words, out_of_time
 from broadcastd.errors import AudienceUnavailableError
+from broadcastd.mysql_engine import hang_up_at_once
 from broadcastd.settings import AudienceSettings
 
+GOODBYE_S = 5.0
 RECYCLE_S = 280
 """Connections are replaced before common firewalls and MySQL hosts drop idle ones (300 s)."""
 
@@ -119,8 +121,10 @@ class Database:
             raise AudienceUnavailableError(in_words(error, self._query_timeout_s)) from error
 
     async def close(self) -> None:
-        """Close the pool."""
-        await self.engine.dispose()
+        """Close the pool, with a goodbye to those who take it in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self.engine.dispose()
 
 
 def open_database(settings: AudienceSettings) -> Database:
@@ -145,6 +149,7 @@ def open_database(settings: AudienceSettings) -> Database:
             skip_autocommit_rollback=True,  # one more question that a database that hangs would not answer
         )
         sa.event.listen(engine.sync_engine, "handle_error", _trust_no_other)
+        hang_up_at_once(engine.sync_engine)
     return Database(engine, settings)
 
 

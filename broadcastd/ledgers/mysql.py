@@ -20,6 +20,7 @@ from broadcastd.ledgers.mysql_writer import MysqlWriter
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.schema import meta
 from broadcastd.ledgers.sql import Change, SqlLedger
+from broadcastd.mysql_engine import hang_up_at_once
 
 log = structlog.get_logger()
 
@@ -174,7 +175,7 @@ async def _alone(url: str, what_for: str) -> AsyncIterator[tuple[AsyncEngine, Li
 
 def _engine(url: str) -> AsyncEngine:
     session = f"SET SESSION sql_mode = '{SQL_MODE}', innodb_lock_wait_timeout = {LOCK_WAIT_S}"
-    return create_async_engine(
+    engine = create_async_engine(
         sa.make_url(url).set(drivername="mysql+asyncmy").update_query_dict({"charset": "utf8mb4"}),
         connect_args={"connect_timeout": CONNECT_S, "init_command": session, "binary_prefix": True},
         isolation_level="REPEATABLE READ",
@@ -184,6 +185,8 @@ def _engine(url: str) -> AsyncEngine:
         pool_recycle=RECYCLE_S,
         pool_timeout=ANSWER_S,
     )
+    hang_up_at_once(engine.sync_engine)
+    return engine
 
 
 def prepare(connection: sa.Connection, place: str) -> None:

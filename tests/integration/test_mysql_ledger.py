@@ -269,6 +269,10 @@ async def test_the_lock_is_of_one_database_only(home, mariadb, tmp_path):
     other = Second(home)
     other.url += "x"
     await other.open()
+    # Both are at work, each in its own.
+    assert (await accept(home.ledger, "j1")).job.no == (await accept(other.ledger, "j2")).job.no == 1
+    assert [job.id for job in await home.ledger.jobs(9)] == ["j1"]
+    assert [job.id for job in await other.ledger.jobs(9)] == ["j2"]
     await other.kill()
     mariadb.rows(f"DROP DATABASE {home.database}x")
 

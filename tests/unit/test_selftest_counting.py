@@ -17,6 +17,7 @@ class Played:
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
+        self.asked = 0
         self.resumed = 0
         self.revived = 0
         self.payer = SimpleNamespace(
@@ -29,6 +30,7 @@ class Played:
         if frame["op"] == "resume":
             self.resumed += 1
             return {"ok": True}
+        self.asked += 1
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -50,7 +52,9 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("last", ["done", "cancelled", "expired"])
 def test_it_waits_until_a_job_has_ended(last: str) -> None:
-    wait_ended(Played(view("accepted", 0), NoDaemonError(), view("running", 5), view(last, 9)))
+    bench = Played(view("accepted", 0), NoDaemonError(), view("running", 5), view(last, 9))
+    wait_ended(bench)
+    assert bench.asked == 4, "neither sooner nor later"
 
 
 def test_what_is_held_is_resumed_and_a_daemon_that_is_gone_is_started() -> None:
@@ -60,7 +64,9 @@ def test_what_is_held_is_resumed_and_a_daemon_that_is_gone_is_started() -> None:
 
 
 def test_a_job_that_the_daemon_does_not_know_is_not_waited_for() -> None:
-    wait_ended(Played({"ok": False, "error": "unknown_job", "retry": False}))
+    bench = Played({"ok": False, "error": "unknown_job", "retry": False})
+    wait_ended(bench)
+    assert (bench.asked, bench.resumed) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,19 @@ class HoldKind(StrEnum):
     TROUBLE = "trouble"  # what its reason says; `resume`
     DOWNTIME = "downtime"  # the daemon was away for too long; `resume`
     COPY = "copy"  # the ledger is a copy, or was restored; `ledger adopt`
+    ACCOUNT = "account"  # its account's trouble at WeChat; tried again by itself, or `resume`
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How a job is held."""
+
+    kind: HoldKind | None = None
+    until: datetime | None = None
+    """When it is tried again by itself; None: when somebody says so."""
+
+
+NO_HOLD = Hold()
 
 
 RETRIABLE = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.REJECTED, Outcome.SKIPPED)
@@ -107,6 +120,8 @@ class NewJob:
     messages: Mapping[str, str]
     """Channel name to its rendered message: everything but the recipient."""
     on_unknown: OnUnknown
+    warnings: tuple[str, ...] = ()
+    """What an operator should know of it, in plain words; the job goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +197,12 @@ class Job:
     """Since then only its key and totals are kept."""
     round: Round = Round()
     """The present one."""
+    hold: Hold = NO_HOLD
+    """Of a job that is held."""
+    warnings: tuple[str, ...] = ()
+    """What an operator should know of it, in plain words."""
+    calls_saved: int = 0
+    """Calls that were not made because WeChat would have refused them (`followers`)."""
 
     @property
     def time(self) -> datetime:

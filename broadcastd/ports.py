@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from broadcastd.model import Batch, HoldKind, Job, Lease, Listed, NewJob, Request, Round, Settled, Split
+from broadcastd.model import NO_HOLD, Batch, Hold, Job, Lease, Listed, NewJob, Request, Round, Settled, Split
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.states import JobState
 
@@ -63,9 +63,7 @@ class Ledger(Protocol):
         """
         ...
 
-    async def move(
-        self, job_no: int, target: JobState, reason: str = "", kind: HoldKind | None = None
-    ) -> bool:
+    async def move(self, job_no: int, target: JobState, reason: str = "", hold: Hold = NO_HOLD) -> bool:
         """Move a job to held, paused, cancelling or expiring if an arrow leads there; whether it did."""
         ...
 

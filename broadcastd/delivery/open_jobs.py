@@ -1,6 +1,7 @@
 """The jobs that have not ended, in memory: what the planner, the dispatcher and the pages look at."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 import structlog
@@ -8,7 +9,7 @@ import structlog
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
-from broadcastd.model import HoldKind, Job
+from broadcastd.model import Hold, HoldKind, Job
 from broadcastd.ports import Audience, Ledger
 from broadcastd.states import JOB_CLOSING, JobState
 
@@ -16,6 +17,10 @@ log = structlog.get_logger()
 
 MOST_OPEN_JOBS = 1_000_000
 """More than any ledger holds; the port's `jobs` wants a number."""
+
+
+TROUBLE = Hold(HoldKind.TROUBLE)
+"""What its reason says; an operator lets it go on."""
 
 
 class OpenJobs:
@@ -115,12 +120,13 @@ class OpenJobs:
         self.closing[job.no] = job
         self.closing_goes_on.set()
 
-    async def hold(self, entry: OpenJob, reason: str) -> None:
+    async def hold(self, entry: OpenJob, reason: str, hold: Hold = TROUBLE) -> None:
         """Hold a job on disk; it stays open, and nobody of it is asked."""
         if not entry.going:
             return
         entry.state = JobState.HELD
-        if await self._ledger.move(entry.no, JobState.HELD, reason, HoldKind.TROUBLE):
+        if await self._ledger.move(entry.no, JobState.HELD, reason, hold):
+            entry.job = dataclasses.replace(entry.job, state=JobState.HELD, reason=reason, hold=hold)
             self.held(entry, reason)
 
     def held(self, entry: OpenJob, reason: str) -> None:

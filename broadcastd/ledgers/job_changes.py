@@ -12,7 +12,7 @@ from broadcastd.frozen import pack_ids
 from broadcastd.ledgers import record_changes, retry_changes
 from broadcastd.ledgers.rows import fresh_job, job_row, load_job
 from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, rounds, slices, tallies
-from broadcastd.model import NOBODY, HoldKind, Job, NewJob
+from broadcastd.model import NO_HOLD, NOBODY, Hold, HoldKind, Job, NewJob
 from broadcastd.ports import Accepted
 from broadcastd.states import JOB_CLOSING, JOB_GOING, JobState, SliceState, sources_of
 
@@ -36,7 +36,7 @@ def accept(
     """See `Ledger.accept`. `held_as`: why what comes into a ledger in question is held from the start."""
     accepted = _accept(connection, job, dedupe_window)
     if held_as and not accepted.repeat:
-        move(connection, accepted.job.no, JobState.HELD, held_as, HoldKind.COPY)
+        move(connection, accepted.job.no, JobState.HELD, held_as, Hold(HoldKind.COPY))
         return Accepted(load_job(connection, accepted.job.no), repeat=False)
     return accepted
 
@@ -156,11 +156,17 @@ def _insert_slices(
     connection.execute(sa.insert(slices), rows)
 
 
-def move(connection: sa.Connection, job_no: int, target: JobState, reason: str = "", kind: str = "") -> bool:
+def move(
+    connection: sa.Connection, job_no: int, target: JobState, reason: str = "", hold: Hold = NO_HOLD
+) -> bool:
     """See `Ledger.move`."""
     allowed = [state.value for state in sources_of(target)]
     change = sa.update(jobs).where(jobs.c.no == job_no, jobs.c.state.in_(allowed))
-    return connection.execute(change.values(state=target.value, reason=reason, hold_kind=kind)).rowcount == 1
+    until = None if hold.until is None else to_ms(hold.until)
+    moved = change.values(
+        state=target.value, reason=reason, hold_kind=hold.kind.value if hold.kind else "", held_until=until
+    )
+    return connection.execute(moved).rowcount == 1
 
 
 def resume(connection: sa.Connection, job_no: int) -> bool:
@@ -173,7 +179,7 @@ def let_go(connection: sa.Connection, which: "sa.ColumnElement[bool]", states: S
     waiting = sa.and_(which, jobs.c.state.in_([state.value for state in states]))
     connection.execute(sa.update(jobs).where(waiting, jobs.c.recipients == 0).values(planned=False))
     state = sa.case((jobs.c.started_at.is_(None), JobState.ACCEPTED.value), else_=JobState.RUNNING.value)
-    change = sa.update(jobs).where(waiting).values(state=state, reason="", hold_kind="")
+    change = sa.update(jobs).where(waiting).values(state=state, reason="", hold_kind="", held_until=None)
     return connection.execute(change).rowcount
 
 
@@ -213,6 +219,7 @@ def finish(connection: sa.Connection, job_no: int, now: datetime) -> Job | None:
                 ),
             ),
             ("hold_kind", ""),
+            ("held_until", None),
             ("planned", True),
             ("finished_at", to_ms(now)),
         )

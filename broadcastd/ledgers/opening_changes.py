@@ -104,11 +104,12 @@ def _away(connection: sa.Connection, now: datetime) -> timedelta | None:
 
 
 def hold_all(connection: sa.Connection, kind: HoldKind, reason: str, now: datetime) -> int:
-    """Hold every job that would go on by itself, and is not for later anyway; how many."""
-    change = sa.update(jobs).where(jobs.c.state.in_([state.value for state in JOB_GOING]))
+    """Hold every job that would go on by itself, now or when its hold ends, and is not for later anyway."""
+    going = jobs.c.state.in_([state.value for state in JOB_GOING])
+    change = sa.update(jobs).where(sa.or_(going, jobs.c.held_until.is_not(None)))
     if kind is HoldKind.DOWNTIME:
         change = change.where(sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= to_ms(now)))
-    held = change.values(state=JobState.HELD.value, reason=reason, hold_kind=kind.value)
+    held = change.values(state=JobState.HELD.value, reason=reason, hold_kind=kind.value, held_until=None)
     return connection.execute(held).rowcount
 
 

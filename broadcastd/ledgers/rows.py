@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.ledgers.schema import jobs, rounds, tallies
-from broadcastd.model import Books, Job, NewJob, OnUnknown, Round
+from broadcastd.model import Books, Hold, HoldKind, Job, NewJob, OnUnknown, Round
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
 
@@ -48,6 +48,7 @@ def job_row(job: NewJob) -> dict[str, Any]:
         "accepted_at": to_ms(job.accepted_at),
         "not_before": _ms(request.not_before),
         "not_after": _ms(request.not_after),
+        "warnings": list(job.warnings) or None,
     }
 
 
@@ -74,6 +75,7 @@ def fresh_job(no: int, job: NewJob) -> Job:
         not_before=request.not_before,
         not_after=request.not_after,
         round=Round(accepted_at=job.accepted_at),
+        warnings=job.warnings,
     )
 
 
@@ -128,6 +130,9 @@ def job_of(row: Any, sums: Iterable[Any], present: Round) -> Job:
         purged_at=_moment(row.purged_at),
         round=present,
         books=books_of(row, sums),
+        hold=Hold(HoldKind(row.hold_kind) if row.hold_kind else None, _moment(row.held_until)),
+        warnings=tuple(row.warnings or ()),
+        calls_saved=row.calls_saved,
     )
 
 

@@ -61,6 +61,9 @@ jobs = sa.Table(
     sa.Column("not_before", sa.BigInteger),
     sa.Column("not_after", sa.BigInteger),
     sa.Column("purged_at", sa.BigInteger),  # since then only key and totals are kept
+    sa.Column("held_until", sa.BigInteger),  # when it is tried again by itself
+    sa.Column("warnings", sa.JSON),  # what an operator should know of it, in plain words
+    sa.Column("calls_saved", sa.Integer, nullable=False, server_default="0"),  # that must have failed
     **_MYSQL,
 )
 
@@ -170,6 +173,98 @@ tallies = sa.Table(
     sa.Column("channel", sa.String(16), primary_key=True),
     sa.Column("errcode", sa.Integer, primary_key=True),
     sa.Column("n", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+    **_MYSQL,
+)
+
+# What is known of an account's followers: each column from something that WeChat said, none is certain.
+followers = sa.Table(
+    "followers",
+    metadata,
+    sa.Column("account", ExactText(64), primary_key=True),
+    sa.Column("openid", ExactText(128), primary_key=True),
+    sa.Column("window_until", sa.BigInteger),  # the customer-service window is open until
+    sa.Column("window_left", sa.Integer),  # and takes so many messages
+    sa.Column("closed_at", sa.BigInteger),  # WeChat said so (45015, 45047) at
+    sa.Column("gone_code", sa.Integer, nullable=False, server_default="0"),  # does not follow, blocks
+    sa.Column("gone_at", sa.BigInteger),
+    sa.Column("refused_at", sa.BigInteger),  # no consent to subscription messages (43101)
+    sa.Column("opted_out_at", sa.BigInteger),  # by a reply
+    sqlite_with_rowid=False,
+    **_MYSQL,
+)
+
+# What WeChat pushed to the callback: durable before it is answered.
+pushes = sa.Table(
+    "pushes",
+    metadata,
+    sa.Column("no", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("account", ExactText(64), nullable=False),
+    sa.Column("dedupe_key", ExactText(255), nullable=False),
+    sa.Column("received_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("applied_at", sa.BigInteger, index=True),
+    sa.Index("pushes_by_key", "account", "dedupe_key", unique=True),
+    **_MYSQL,
+)
+
+# A message's delivery: the send side knows the recipient, the event the status, in either order.
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("account", ExactText(64), primary_key=True),
+    sa.Column("channel", sa.String(16), primary_key=True),
+    sa.Column("msgid", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("openid", ExactText(128)),
+    sa.Column("job_no", sa.Integer),
+    sa.Column("recipient_id", sa.BigInteger),
+    sa.Column("status", sa.String(16), nullable=False, server_default=""),  # delivered, blocked, failed
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
+    sa.Index("receipts_by_recipient", "job_no", "recipient_id"),
+    sa.Index("receipts_by_openid", "account", "openid"),
+    sqlite_with_rowid=False,
+    **_MYSQL,
+)
+
+# Sums over complete receipts, written in the same commit.
+delivery_tallies = sa.Table(
+    "delivery_tallies",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("channel", sa.String(16), primary_key=True),
+    sa.Column("status", sa.String(16), primary_key=True),
+    sa.Column("n", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+    **_MYSQL,
+)
+
+# A mass message's call: its list (`gathered`) and `clientmsgid` never change once it may have been made.
+mass_chunks = sa.Table(
+    "mass_chunks",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("no", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("clientmsgid", ExactText(64), nullable=False, unique=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
+    sa.Column("msg_id", sa.BigInteger, index=True),
+    sa.Column("errcode", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("result", sa.JSON),  # of the event MASSSENDJOBFINISH
+    **_MYSQL,
+)
+
+# Who waits for a mass message, and (`chunk_no`) which one.
+gathered = sa.Table(
+    "gathered",
+    metadata,
+    sa.Column("job_no", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("recipient_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("openid", ExactText(128), nullable=False),
+    sa.Column("chunk_no", sa.Integer),
+    sa.Index("gathered_by_chunk", "job_no", "chunk_no"),
     sqlite_with_rowid=False,
     **_MYSQL,
 )

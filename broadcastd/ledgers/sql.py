@@ -23,7 +23,7 @@ from broadcastd.ledgers.listing import list_block
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.rows import load_jobs, load_rounds
 from broadcastd.ledgers.schema import jobs, slices
-from broadcastd.model import Batch, HoldKind, Job, Lease, Listed, NewJob, Round, Settled, Split
+from broadcastd.model import NO_HOLD, Batch, Hold, Job, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
 from broadcastd.states import JOB_OPEN, JobState
@@ -116,13 +116,9 @@ class SqlLedger(ABC):
             )
         )
 
-    async def move(
-        self, job_no: int, target: JobState, reason: str = "", kind: HoldKind | None = None
-    ) -> bool:
+    async def move(self, job_no: int, target: JobState, reason: str = "", hold: Hold = NO_HOLD) -> bool:
         """See `Ledger`."""
-        return await self._write(
-            lambda one: job_changes.move(one, job_no, target, reason, kind or ""), PATIENCE_S
-        )
+        return await self._write(lambda one: job_changes.move(one, job_no, target, reason, hold), PATIENCE_S)
 
     async def resume(self, job_no: int) -> bool:
         """See `Ledger`."""

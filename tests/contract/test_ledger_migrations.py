@@ -230,7 +230,8 @@ def test_an_upgrade_that_is_killed_anywhere_starts_over(database: Database) -> N
             break
         if isinstance(database, SqliteDatabase):
             assert database.run(content) == old
-        assert database.run(migration.state_of) == Found(Age.OLD, "0001")
+        # MySQL commits each whole step of several.
+        assert database.run(migration.state_of).age is Age.OLD
         database.run(migration.upgrade)
         assert database.run(everything) == right, number
     assert number > 12

@@ -10,7 +10,7 @@ from test_ledger_contract import bench, home  # noqa: F401
 
 from broadcastd.errors import DeadlinePassedError, JobEndedError, LedgerUnavailableError
 from broadcastd.ledgers.sqlite import SqliteLedger
-from broadcastd.model import HoldKind, OnUnknown, Round, Split
+from broadcastd.model import Hold, HoldKind, OnUnknown, Round, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
 
@@ -74,9 +74,9 @@ async def test_a_job_that_froze_nobody_yet_is_accepted_again_when_it_is_resumed(
 
 async def test_a_held_job_may_be_paused_and_a_paused_one_is_not_held(bench):
     no = await bench.job([1])
-    await bench.ledger.move(no, JobState.HELD, "quota", HoldKind.TROUBLE)
+    await bench.ledger.move(no, JobState.HELD, "quota", Hold(HoldKind.TROUBLE))
     assert await bench.ledger.move(no, JobState.PAUSED, "an operator")
-    assert not await bench.ledger.move(no, JobState.HELD, "more trouble", HoldKind.TROUBLE)
+    assert not await bench.ledger.move(no, JobState.HELD, "more trouble", Hold(HoldKind.TROUBLE))
     assert (await bench.look(no)).reason == "an operator"
 
 

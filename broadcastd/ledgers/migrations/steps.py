@@ -32,10 +32,10 @@ def make_table(name: str, *parts: Any, without_rowid: bool = False) -> None:
         op.create_table(name, *parts, sqlite_with_rowid=not without_rowid, **_MYSQL)
 
 
-def make_index(name: str, table: str, columns: Sequence[str]) -> None:
+def make_index(name: str, table: str, columns: Sequence[str], *, unique: bool = False) -> None:
     """Make an index."""
     if name not in {index["name"] for index in _look().get_indexes(table)}:
-        op.create_index(name, table, columns)
+        op.create_index(name, table, columns, unique=unique)
 
 
 def add_column(table: str, column: "sa.Column[Any]") -> None:

@@ -18,6 +18,7 @@ from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.channels import CHANNELS
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
+from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.controls import Controls
@@ -25,6 +26,7 @@ from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.delivery.intake import Intake
+from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.planner import Planner
@@ -100,7 +102,9 @@ class Daemon:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         settings, clock = self._settings, self._clock
         ledger = self._ledger = await self._open_ledger(stack)
-        accounts = {name: self._account(name, account, stack) for name, account in settings.accounts.items()}
+        accounts = self._accounts = {
+            name: self._account(name, account, stack) for name, account in settings.accounts.items()
+        }
         wake = asyncio.Event()
         self._jobs = OpenJobs(ledger, accounts, clock)
         self._closer = Closer(ledger, self._jobs, clock)
@@ -110,15 +114,18 @@ class Daemon:
         self._timekeeper = Timekeeper(ledger, self._jobs, self._dispatcher, clock)
         self._heartbeat = Heartbeat(ledger, self._jobs, clock)
         self._retention = Retention(ledger, timedelta(days=settings.ledger.keep_days), clock)
-        pace = Pace(settings.pool.tasks, settings.pool.sends_per_task)
-        shared = SharedParts(Sender(pace, clock), self._recorder, pace, clock)
-        self._tasks = [Task(self._dispatcher, self._jobs, shared) for _ in range(settings.pool.tasks)]
+        self._account_holds = AccountHolds(ledger, self._jobs, self._dispatcher, clock)
+        shared = SharedParts(Sender(clock), self._recorder, clock)
+        self._tasks = [
+            Task(self._dispatcher, self._jobs, self._account_holds, shared)
+            for _ in range(settings.pool.tasks)
+        ]
         self._intake = Intake(ledger, accounts, self._jobs, settings, clock)
         status = Status(
-            self._dispatcher, self._jobs, self._intake, ledger, pace, accounts,
+            self._dispatcher, self._jobs, self._intake, ledger, accounts,
             tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
         )  # fmt: skip
-        controls = Controls(ledger, self._jobs, self._dispatcher, self._closer, clock)
+        controls = Controls(ledger, self._jobs, self._dispatcher, self._closer, self._account_holds, clock)
         self._use_cases = UseCases(self._intake, ledger, self._jobs, controls, status, clock, self._stopping)
 
     @staticmethod
@@ -147,7 +154,8 @@ class Daemon:
         database = open_database(settings.audience)
         stack.push_async_callback(database.close)
         pool = self._settings.pool
-        api = WechatApi(settings.api_base, settings.http, pool.tasks * pool.sends_per_task)
+        most = pool.tasks * pool.sends_per_task
+        api = WechatApi(settings.api_base, settings.http, most)
         stack.push_async_callback(api.close)
         return Account(
             name=name,
@@ -155,6 +163,8 @@ class Daemon:
             audience=SqlAudience(database, settings),
             tokens=TableTokenSource(database, settings.token.query, name),
             gate=Gate(self._clock, name),
+            lanes={channel: Lane(name, channel, self._clock, most) for channel in settings.channels},
+            pace=Pace(pool.tasks, pool.sends_per_task),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
             on_unknown=settings.on_unknown or self._settings.ledger.on_unknown,
@@ -174,6 +184,12 @@ class Daemon:
             "timekeeper": self._timekeeper.run(),
             "heartbeat": self._heartbeat.run(),
             "retention": self._retention.run(),
+            "account holds": self._account_holds.run(),
+            **{
+                f"lane {lane.channel} of {account.name}": lane.run()
+                for account in self._accounts.values()
+                for lane in account.lanes.values()
+            },
             **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
         }
         return [group.create_task(loop, name=name) for name, loop in loops.items()]

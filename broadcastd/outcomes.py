@@ -63,6 +63,8 @@ class Halt:
 
     reason: str
     channel_no: int = 0
+    account_for_s: float | None = None
+    """It is the account's trouble: all its jobs wait, and are tried again after so long."""
 
 
 Verdict = Ended | Later | Halt

@@ -1,6 +1,7 @@
 """How jobs and books look on a terminal."""
 
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ FACTS = (
     "reason", "waits_for", "account", "key", "ref", "flag", "phone", "content", "on_unknown",
 )  # fmt: skip
 TIMES = (
+    "held_until",
     "accepted_at", "not_before", "not_after", "started_at", "first_sent_at", "last_sent_at", "finished_at",
 )  # fmt: skip
 WHAT_NEXT = {
@@ -70,6 +72,17 @@ def round_line(now: dict[str, Any]) -> str:
     return f"{now['no']}, of {of}: {now['ended']:,} of {now['recipients']:,} ended"
 
 
+def _notes(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    meanings = job.get("meanings") or {}
+    for code, n in job["books"]["errcodes"].items():
+        meaning = meanings.get(code) or {}
+        yield f"errcode {code}", f"{n:,}  {meaning.get('en', '')} {meaning.get('zh', '')}".rstrip()
+    if job.get("calls_saved"):
+        yield "calls saved", f"{job['calls_saved']:,} that WeChat would have refused"
+    for warning in job.get("warnings") or ():
+        yield "warning", warning
+
+
 def job_table(job: dict[str, Any]) -> Table:
     """One job, a row a fact."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -91,8 +104,8 @@ def job_table(job: dict[str, Any]) -> Table:
     table.add_row("books", books_line(books) + ("" if books["planned"] else "  (still being planned)"))
     if books["in_doubt"]:
         table.add_row("in doubt", f"{books['in_doubt']:,} (ever; see docs/protocol.md)")
-    if books["errcodes"]:
-        table.add_row("errcodes", ", ".join(f"{code}: {n:,}" for code, n in books["errcodes"].items()))
+    for label, text in _notes(job):
+        table.add_row(label, plain(text))
     return table
 
 

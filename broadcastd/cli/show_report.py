@@ -66,7 +66,13 @@ def _outcomes(value: Any) -> Rows:
 def _errcodes(value: Any) -> Rows:
     for code, entry in _items(value):
         known = entry if isinstance(entry, dict) else {"n": entry}
-        yield f"errcode {code}", f"{number(known.get('n'))}  {known.get('meaning') or ''}".rstrip()
+        words = " ".join(filter(None, (known.get("meaning"), known.get("meaning_zh"))))
+        yield f"errcode {code}", f"{number(known.get('n'))}  {words}".rstrip()
+
+
+def _warnings(value: Any) -> Rows:
+    for one in value if isinstance(value, list) else [value]:
+        yield "warning", str(one)
 
 
 def _rounds(value: Any) -> Rows:
@@ -124,6 +130,8 @@ SHOWN: Mapping[str, Show] = {
     "by_channel": _fact("sent by", _channels),
     "errcodes": _errcodes,
     "in_doubt": _fact("in doubt, ever", number),
+    "warnings": _warnings,
+    "calls_saved": _fact("calls saved", number),
     "rounds": _rounds,
     "content_sha256": _fact("sha256 of content"),
     "messages_sha256": _hashes,

@@ -1,16 +1,20 @@
 """One account as the delivery sees it, and a job on its way through it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from broadcastd.delivery.gate import Gate
-from broadcastd.model import Job, OnUnknown, base32
+from broadcastd.delivery.lane import Lane
+from broadcastd.delivery.pace import Pace
+from broadcastd.delivery.streaks import Streaks
+from broadcastd.model import Hold, Job, OnUnknown, base32
 from broadcastd.ports import Audience, Channel, Message, TokenSource
 from broadcastd.states import JOB_GOING, JobState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Account:
     """One Official Account: credentials, audience, channels, limits."""
 
@@ -20,9 +24,20 @@ class Account:
     audience: Audience
     tokens: TokenSource
     gate: Gate
+    lanes: Mapping[str, Lane]
+    """One a channel."""
+    pace: Pace
     timezone: ZoneInfo
     max_gone_share: float
     on_unknown: OnUnknown
+    streaks: Streaks = field(default_factory=Streaks)
+    hold: Hold | None = None
+    """Its trouble at WeChat: no job of it goes on until then."""
+    held_for: str = ""
+
+    def is_held(self, now: datetime) -> bool:
+        """Whether its trouble keeps all its jobs back now."""
+        return self.hold is not None and self.hold.until is not None and now < self.hold.until
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from broadcastd.clock import Clock
+from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.open_jobs import OpenJobs
@@ -31,12 +32,19 @@ class Controls:
     """Changes of one job come one after the other, however many ask at once."""
 
     def __init__(
-        self, ledger: Ledger, jobs: OpenJobs, dispatcher: Dispatcher, closer: Closer, clock: Clock
+        self,
+        ledger: Ledger,
+        jobs: OpenJobs,
+        dispatcher: Dispatcher,
+        closer: Closer,
+        account_holds: AccountHolds,
+        clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._closer = closer
+        self._account_holds = account_holds
         self._clock = clock
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
@@ -102,6 +110,11 @@ class Controls:
         if entry is None:
             return  # its account is not in the settings
         entry.gone_allowed |= gone_allowed
+        # Whoever lets a job go on says that what held it is mended: one call tries.
+        for name in job.channels:
+            entry.account.lanes[name].try_now()
+        if entry.account.hold is not None:
+            await self._account_holds.let_go(entry.account, entry.account.held_for)
         self._jobs.goes_on(job.no)
         await self._jobs.finish(entry)
 

@@ -1,8 +1,8 @@
 """Deals slices to the tasks: leases in turn between jobs, splits the last ones, keeps the leases alive."""
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.slice_run import SMALLEST_CHUNK, SliceRun
-from broadcastd.delivery.turns import deal, rotated
+from broadcastd.delivery.turns import Asking, Busy, deal, rotated, to_give_up
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import Lease
 from broadcastd.ports import Ledger
@@ -22,6 +22,9 @@ log = structlog.get_logger()
 
 LOOK_S = 5.0
 """How often it looks for work that nobody told it of."""
+
+FAIR_S = 1.0
+"""How often it looks whether some jobs have more than their share of tasks while others have too few."""
 
 RENEWALS_A_LEASE = 4
 """How often a lease is renewed within its own length."""
@@ -158,12 +161,14 @@ class Dispatcher:
     async def _deal(self) -> float:
         """Give work to idle tasks; for how long there is nothing more to do, in seconds."""
         self._drop_gone()
-        if not self._idle:
-            return LOOK_S
         now = self._clock.now()
-        counts = await self._ledger.open_slices(now)
-        runnable = [no for no in self._order if (job := self._jobs.get(no)) is not None and job.going]
-        shares = deal(len(self._idle), counts, runnable)
+        if not self._idle and not self._others_may_ask():
+            return LOOK_S
+        asking, busy = self._asking(await self._ledger.open_slices(now)), self._busy()
+        if not self._idle:
+            self._make_room(asking, busy)
+            return FAIR_S
+        shares = deal(len(self._idle), asking, busy)
         if shares:
             self._order = rotated(self._order, list(shares))
             for lease in await self._ledger.lease(shares, now, now + self._lease):
@@ -177,6 +182,34 @@ class Dispatcher:
         if due_at is None or due_at <= now:
             return LOOK_S
         return min(LOOK_S, (due_at - now).total_seconds() + 0.01)
+
+    def _others_may_ask(self) -> bool:
+        """Whether a job that could go on may be waiting for tasks that others have."""
+        at_work = {run.job.no for run in self._runs.values()}
+        return any(job.going and job.no not in at_work for job in self._jobs) or len(at_work) > 1
+
+    def _asking(self, counts: Mapping[int, int]) -> list[Asking]:
+        found = []
+        for no in self._order:
+            job = self._jobs.get(no)
+            if job is not None and job.going and counts.get(no):
+                found.append(Asking(no, job.account.name, counts[no]))
+        return found
+
+    def _busy(self) -> Busy:
+        tasks = Counter(job.no for job in self._working.values())
+        accounts = {job.no: job.account.name for job in self._working.values()}
+        return {no: (accounts[no], n) for no, n in tasks.items()}
+
+    def _make_room(self, asking: Sequence[Asking], busy: Busy) -> None:
+        """Have the largest give up slices, so that others come to their share; nobody is lost by it."""
+        if any(run.stopping for run in self._runs.values()):
+            return  # not all of what was given up last time has come back
+        for job_no, many in to_give_up(len(self._working), asking, busy).items():
+            runs = [run for run in self._runs.values() if run.job.no == job_no]
+            for run in sorted(runs, key=lambda run: -run.spare)[:many]:
+                log.info("slice_given_up", job=run.job.job.id, slice=run.lease.slice_no)
+                run.stop()
 
     async def _split(self) -> None:
         """Let idle tasks take over half of what the fullest running slices have left."""

@@ -77,6 +77,12 @@ class Gate:
             log.error("channel_held", account=self._account, reason=reason, calls_in_a_row=FAILURES_TO_CLOSE)
         self.close(pause_s, reason)
 
+    def set_ajar(self, reason: str) -> None:
+        """Let one call at a time try it, from now on, until one is answered."""
+        self._opens_at_s = 0.0
+        self._closings = max(1, self._closings)
+        self._reason = reason
+
     def close(self, pause_s: float, reason: str) -> None:
         """Let nobody pass for `pause_s`."""
         self._opens_at_s = max(self._opens_at_s, self._clock.monotonic_s() + pause_s)

@@ -45,9 +45,12 @@ def report_of(job: Job, rounds: Sequence[Round], key: str) -> Report:
         "outcomes": {outcome.value: books.outcomes.get(outcome, 0) for outcome in Outcome},
         "by_channel": dict(books.sent_by_channel),
         "errcodes": {
-            str(code): {"n": n, "meaning": meaning_of(code).en} for code, n in books.errcodes.items()
+            str(code): {"n": n, "meaning": meaning_of(code).en, "meaning_zh": meaning_of(code).zh}
+            for code, n in books.errcodes.items()
         },
         "in_doubt": books.in_doubt,
+        "warnings": list(job.warnings),
+        "calls_saved": job.calls_saved,
         "balanced": books.balanced,
         "rounds": [_round(one) for one in rounds],
         "hmac_of": SIGNED,

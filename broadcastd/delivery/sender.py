@@ -1,6 +1,6 @@
 """One recipient through a job's channels, in order. What an errcode means is a table (`errcodes`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -8,8 +8,8 @@ import structlog
 from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
-from broadcastd.delivery.pace import Pace
-from broadcastd.errcodes import Action, in_words, meaning_of
+from broadcastd.delivery.lane import HoldOf, Lane
+from broadcastd.errcodes import Action, Meaning, in_words, meaning_of
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import OnUnknown
 from broadcastd.outcomes import Answer, Ended, Halt, Later, Outcome, Verdict
@@ -23,8 +23,24 @@ TOKEN_PAUSE_S = 5
 IN_DOUBT_PAUSE_S = 1
 """Before a recipient that got no answer is asked once more."""
 
-NEXT_MINUTE_S = 60
-"""45011 says: slower, again next minute."""
+MINUTE_S = 60
+"""45066 and 40241 take a repeat after a minute."""
+
+SHORTEST_SLOWING_S = 5
+"""45011 says: again next minute. The next one may begin at once, by another clock."""
+
+LONGEST_DEFERRAL_S = 3600
+"""A held channel may come back before it is expected."""
+
+ACCOUNT_TRY_S = 600
+"""Until an account that is held is tried with one call, where its errcode does not say."""
+
+BUSY = (-1, 45011)
+"""Answers that mean: too much."""
+
+
+HOLDING = frozenset({Action.QUOTA, Action.HOLD_CHANNEL, Action.HOLD_ACCOUNT, Action.REFRESH, Action.SLOW})
+"""After these nothing says that a channel takes messages again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +56,56 @@ class Recipient:
     was_deferred: bool = False
 
 
-class Sender:
-    """Asks WeChat. Holds no state of its own but the pace."""
+@dataclass(frozen=True, slots=True)
+class _Fell:
+    """On to the next channel; 0: this one was not asked."""
 
-    def __init__(self, pace: Pace, clock: Clock) -> None:
-        self._pace = pace
+    errcode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """An errcode for a recipient on one of a job's channels."""
+
+    job: OpenJob
+    channel_no: int
+    who: Recipient
+    errcode: int
+
+    @property
+    def channel(self) -> str:
+        return self.job.route[self.channel_no][0].name
+
+    @property
+    def lane(self) -> Lane:
+        return self.job.account.lanes[self.channel]
+
+    @property
+    def meaning(self) -> Meaning:
+        return meaning_of(self.errcode)
+
+    @property
+    def reason(self) -> str:
+        return f"{in_words(self.errcode)} (channel {self.channel})"
+
+
+class Sender:
+    """Asks WeChat. Holds no state of its own."""
+
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._others: Mapping[Action, Callable[[_Answered], Verdict | _Fell]] = {
+            Action.REJECT: _reject,
+            Action.REFRESH: self._refresh,
+            Action.SLOW: self._slow,
+            Action.QUOTA: self._hold_channel,
+            Action.HOLD_CHANNEL: self._hold_channel,
+            Action.HOLD_ACCOUNT: _hold_account,
+            Action.STOP: _stop,
+            Action.REBUILD: _stop,
+            Action.MINUTE: _in_a_minute,
+            Action.RETRY: _once_more,
+        }
 
     async def ask(self, job: OpenJob, who: Recipient, may_ask: Callable[[], bool]) -> Verdict:
         """Try the channels in turn until one decides. Never raises for what WeChat or the network do.
@@ -55,50 +115,77 @@ class Sender:
         """
         errcode = 0
         for channel_no in range(who.channel_no, len(job.route)):
-            channel, message = job.route[channel_no]
-            body = message.body(who.openid, job.message_id(who.id))
-            try:
-                answer = await self._attempt(job.account, channel, body, may_ask)
-            except TokenUnavailableError as error:
-                return self._no_token(job.account, channel_no, who, str(error), error.retry_in_s)
-            if answer is None:
-                return Later(0.0, "stopped", channel_no, who.tries, refusals=who.refusals)
-            if not answer.answered:
-                return self._trouble(job, channel_no, who, answer)
-            job.account.gate.passed()
-            errcode = answer.errcode
-            if meaning_of(errcode).action is not Action.FALLBACK:
-                return self._by_table(job, channel_no, who, answer)
+            verdict = await self._try(job, channel_no, who, may_ask)
+            if not isinstance(verdict, _Fell):
+                return verdict
+            errcode = verdict.errcode or errcode
         return Ended(Outcome.REJECTED, job.route[-1][0].name, errcode)
+
+    async def _try(
+        self, job: OpenJob, channel_no: int, who: Recipient, may_ask: Callable[[], bool]
+    ) -> "Verdict | _Fell":
+        """One channel, unless it is held."""
+        channel, message = job.route[channel_no]
+        lane = job.account.lanes[channel.name]
+        if lane.held is not None:
+            return self._held(job, channel_no, who)
+        body = message.body(who.openid, job.message_id(who.id))
+        try:
+            answer = await self._attempt(job.account, channel, body, lambda: may_ask() and lane.held is None)
+        except TokenUnavailableError as error:
+            return self._no_token(job.account, channel_no, who, str(error), error.retry_in_s)
+        if answer is None and may_ask() and lane.held is not None:
+            return self._held(job, channel_no, who)  # since it has waited for a place
+        if answer is None:
+            return Later(0.0, "stopped", channel_no, who.tries, refusals=who.refusals)
+        if not answer.answered:
+            return self._trouble(job, channel_no, who, answer)
+        return self._by_table(_Answered(job, channel_no, who, answer.errcode))
 
     async def _attempt(
         self, account: Account, channel: Channel, body: bytes, may_ask: Callable[[], bool]
     ) -> Answer | None:
         """One call, and one more with a new token when WeChat calls the first one stale. None: no call."""
         token = await account.tokens.token()
-        if not may_ask():
-            return None
-        answer = await self._timed(channel, body, token, may_ask)
+        answer = await self._timed(account, channel, (body, token), may_ask)
         if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
             log.info("token_stale", account=account.name, errcode=answer.errcode)
             account.tokens.discard(token)
             token = await account.tokens.token()
             # A stale token says that nothing was sent: who may not be asked again now is due later.
-            return await self._timed(channel, body, token, may_ask) if may_ask() else None
+            return await self._timed(account, channel, (body, token), may_ask)
         return answer
 
     async def _timed(
-        self, channel: Channel, body: bytes, token: str, may_ask: Callable[[], bool]
+        self, account: Account, channel: Channel, call: tuple[bytes, str], may_ask: Callable[[], bool]
     ) -> Answer | None:
+        """One call of (body, token) once the lane has room for it."""
+        lane = account.lanes[channel.name]
+        if not await lane.enter(may_ask):
+            return None
         started_s = self._clock.monotonic_s()
-        self._pace.started()
+        account.pace.started()
         answer = None
         try:
-            answer = await channel.attempt(body, token, may_ask)
-            return answer
+            answer = await channel.attempt(*call, may_ask)
         finally:
+            lane.leave()
             ended_s = self._clock.monotonic_s()
-            self._pace.ended(ended_s, ended_s - started_s if answer is not None else None)
+            account.pace.ended(ended_s, ended_s - started_s if answer is not None else None)
+        if answer is not None:
+            lane.note(troubled=not answer.answered or answer.errcode in BUSY)
+        return answer
+
+    def _held(self, job: OpenJob, channel_no: int, who: Recipient) -> "Verdict | _Fell":
+        """The channel takes no calls."""
+        lane = job.account.lanes[job.route[channel_no][0].name]
+        hold = lane.hold
+        assert hold is not None
+        if hold.kind is HoldOf.OPERATOR:
+            is_last = channel_no + 1 == len(job.route)
+            return Halt(hold.reason, channel_no) if is_last else _Fell()
+        left_s = max(1.0, hold.until_s - self._clock.monotonic_s())
+        return Later(min(left_s, LONGEST_DEFERRAL_S), hold.reason, channel_no, who.tries)
 
     def _no_token(
         self, account: Account, channel_no: int, who: Recipient, reason: str, pause_s: float = TOKEN_PAUSE_S
@@ -122,26 +209,74 @@ class Sender:
             return Later(IN_DOUBT_PAUSE_S, reason, channel_no, who.tries, in_doubt=True)
         return Ended(Outcome.UNKNOWN, channel)
 
-    def _by_table(self, job: OpenJob, channel_no: int, who: Recipient, answer: Answer) -> Verdict:
-        errcode, channel = answer.errcode, job.route[channel_no][0].name
-        match meaning_of(errcode).action:
-            case Action.ACCEPT:
-                return Ended(Outcome.SENT, channel)
-            case Action.REJECT:
-                return Ended(Outcome.REJECTED, channel, errcode)
-            case Action.REFRESH:
-                return self._no_token(job.account, channel_no, who, in_words(errcode))
-            case Action.SLOW:
-                job.account.gate.close(NEXT_MINUTE_S, in_words(errcode))
-                return Later(NEXT_MINUTE_S, in_words(errcode), channel_no, who.tries)
-            case Action.HOLD:
-                return Halt(f"{in_words(errcode)} (channel {channel})", channel_no)
-            case Action.RETRY | Action.FALLBACK:
-                return self._once_more(channel_no, channel, who, errcode)
+    def _by_table(self, answered: "_Answered") -> "Verdict | _Fell":
+        """What the table says of an answer."""
+        account = answered.job.account
+        _note_way(account, answered.lane, answered.errcode)
+        if account.streaks.is_too_long(answered.errcode, answered.who.openid):
+            return Halt(f"{answered.reason}, for many recipients", answered.channel_no, ACCOUNT_TRY_S)
+        action = answered.meaning.action
+        if action is Action.ACCEPT:
+            return Ended(Outcome.SENT, answered.channel)
+        if action is Action.FALLBACK:
+            return _Fell(answered.errcode)
+        return self._others[action](answered)
 
-    def _once_more(self, channel_no: int, channel: str, who: Recipient, errcode: int) -> Verdict:
-        most = retry.SYSTEM_BUSY_TRIES if errcode == -1 else retry.UNKNOWN_CODE_TRIES
-        if who.tries >= most:
-            return Ended(Outcome.FAILED, channel, errcode)
-        pause_s = retry.SYSTEM_BUSY.delay_s(who.tries + 1)
-        return Later(pause_s, in_words(errcode), channel_no, who.tries + 1)
+    def _refresh(self, answered: "_Answered") -> Verdict:
+        reason = in_words(answered.errcode)
+        return self._no_token(answered.job.account, answered.channel_no, answered.who, reason)
+
+    def _slow(self, answered: "_Answered") -> Verdict:
+        pause_s = self._to_next_minute()
+        answered.lane.close(pause_s, answered.reason)
+        return Later(pause_s, answered.reason, answered.channel_no, answered.who.tries)
+
+    def _hold_channel(self, answered: "_Answered") -> "Verdict | _Fell":
+        is_quota = answered.meaning.action is Action.QUOTA
+        answered.lane.put_on_hold(HoldOf.QUOTA if is_quota else HoldOf.OPERATOR, answered.reason)
+        return self._held(answered.job, answered.channel_no, answered.who)
+
+    def _to_next_minute(self) -> float:
+        passed_s = self._clock.now().timestamp() % MINUTE_S
+        left_s = MINUTE_S - passed_s
+        return left_s if left_s >= SHORTEST_SLOWING_S else left_s + MINUTE_S
+
+
+def _note_way(account: Account, lane: Lane, errcode: int) -> None:
+    """WeChat has spoken: the way to it is open, and so is the channel if it was held."""
+    action = meaning_of(errcode).action
+    if action is not Action.HOLD_ACCOUNT:
+        account.gate.passed()
+    if lane.hold is not None and lane.held is None and action not in HOLDING:
+        lane.release()
+
+
+def _reject(answered: _Answered) -> Verdict:
+    return Ended(Outcome.REJECTED, answered.channel, answered.errcode)
+
+
+def _hold_account(answered: _Answered) -> Verdict:
+    return Halt(answered.reason, answered.channel_no, answered.meaning.pause_s or ACCOUNT_TRY_S)
+
+
+def _stop(answered: _Answered) -> Verdict:
+    return Halt(answered.reason, answered.channel_no)
+
+
+def _in_a_minute(answered: _Answered) -> Verdict:
+    """A repeat of a call that got no answer: this is the proof that it arrived."""
+    if answered.who.doubts:
+        return Ended(Outcome.SENT, answered.channel)
+    return _again(answered, MINUTE_S, retry.SYSTEM_BUSY_TRIES)
+
+
+def _once_more(answered: _Answered) -> Verdict:
+    most = retry.SYSTEM_BUSY_TRIES if answered.errcode == -1 else retry.UNKNOWN_CODE_TRIES
+    return _again(answered, retry.SYSTEM_BUSY.delay_s(answered.who.tries + 1), most)
+
+
+def _again(answered: _Answered, pause_s: float, most: int) -> Verdict:
+    tries = answered.who.tries
+    if tries >= most:
+        return Ended(Outcome.FAILED, answered.channel, answered.errcode)
+    return Later(pause_s, in_words(answered.errcode), answered.channel_no, tries + 1)

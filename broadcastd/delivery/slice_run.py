@@ -13,7 +13,6 @@ from datetime import timedelta
 
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
-from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.sender import Recipient, Sender
 from broadcastd.model import Deferral, DeferralRow, Lease, OutcomeRow, SliceMark, Split
@@ -29,7 +28,6 @@ class SharedParts:
 
     sender: Sender
     recorder: Recorder
-    pace: Pace
     clock: Clock
 
 
@@ -41,10 +39,10 @@ class SliceRun:
     ) -> None:
         self.lease = lease
         self.job = job
-        self.halted: str | None = None
+        self.halted: Halt | None = None
         self.lease_lost = False
         self._sender, self._recorder = shared.sender, shared.recorder
-        self._pace, self._clock = shared.pace, shared.clock
+        self._pace, self._clock = job.account.pace, shared.clock
         openids = dict(rows)
         unasked = lease.unasked
         self._last_id = unasked[-1] if unasked else None
@@ -68,6 +66,13 @@ class SliceRun:
         self._stopping = True
         self._fewer_outstanding.set()
         self._more_ready.set()
+        for lane in self.job.account.lanes.values():
+            lane.look()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it only waits for the calls under way."""
+        return self._stopping
 
     @property
     def spare(self) -> int:
@@ -203,9 +208,9 @@ class SliceRun:
                 due_at = now + timedelta(seconds=delay_s)
                 again = Deferral(who.id, due_at, channel_no, tries, who.doubts + in_doubt, refusals)
                 self._put_off_again(again, in_doubt=in_doubt)
-            case Halt(reason, channel_no):
+            case Halt(_, channel_no):
                 self._put_off_again(Deferral(who.id, now, channel_no, who.tries, who.doubts))
-                self.halted = reason
+                self.halted = verdict
                 self.stop()
         self._outstanding -= 1
         self._fewer_outstanding.set()

@@ -9,8 +9,8 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.intake import Intake
+from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.delivery.pace import Pace
 from broadcastd.ports import Ledger
 from broadcastd.states import JobState
 
@@ -24,7 +24,6 @@ class Status:
         jobs: OpenJobs,
         intake: Intake,
         ledger: Ledger,
-        pace: Pace,
         accounts: Mapping[str, Account],
         *,
         tasks: int,
@@ -35,7 +34,6 @@ class Status:
         self._jobs = jobs
         self._intake = intake
         self._ledger = ledger
-        self._pace = pace
         self._accounts = accounts
         self._tasks = tasks
         self._owner = owner
@@ -56,8 +54,7 @@ class Status:
             **self.brief(),
             "owner": self._owner,
             "tasks": {"busy": self._dispatcher.tasks_busy, "all": self._tasks},
-            "in_flight": self._pace.in_flight,
-            "sends_per_task": self._pace.sends_per_task,
+            "in_flight": sum(account.pace.in_flight for account in self._accounts.values()),
             "jobs": self._counts(),
             "ledger": self._intake.not_durable or self._ledger.copied or "ok",
             "accepts": self._accepts(),
@@ -98,7 +95,24 @@ class Status:
         open_ones = [job for job in self._jobs if job.account is account and job.going]
         waiting = sorted({job.waits_for for job in open_ones if job.waits_for})
         return {
-            "channels": list(account.channels),
-            "wechat": account.gate.reason or account.tokens.trouble or "ok",
+            "channels": {name: self._lane(lane) for name, lane in account.lanes.items()},
+            "in_flight": account.pace.in_flight,
+            "sends_per_task": account.pace.sends_per_task,
+            "wechat": self._wechat(account),
             "audience": "; ".join(waiting) or "ok",
+        }
+
+    def _wechat(self, account: Account) -> str:
+        if account.is_held(self._clock.now()):
+            return f"held: {account.held_for}"
+        return account.gate.reason or account.tokens.trouble or "ok"
+
+    @staticmethod
+    def _lane(lane: Lane) -> dict[str, Any]:
+        return {
+            "rate_per_s": lane.rate_per_s,
+            "in_flight": lane.in_flight,
+            "limit": lane.limit,
+            "max_in_flight": lane.most,
+            "state": lane.reason or "ok",
         }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from broadcastd import retry
+from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.dispatcher import Dispatcher, Work
 from broadcastd.delivery.open_jobs import OpenJobs
@@ -22,9 +23,12 @@ LOOK_S = 0.5
 class Task:
     """Works on one slice at a time, for ever."""
 
-    def __init__(self, dispatcher: Dispatcher, jobs: OpenJobs, shared: SharedParts) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, jobs: OpenJobs, account_holds: AccountHolds, shared: SharedParts
+    ) -> None:
         self._dispatcher = dispatcher
         self._jobs = jobs
+        self._account_holds = account_holds
         self._shared = shared
         self._recorder = shared.recorder
         self._clock = shared.clock
@@ -126,12 +130,15 @@ class Task:
         finally:
             self._dispatcher.ended(run)
         if run.halted is not None:
-            await self._hold(work.job, run.halted)
+            await self._hold(work.job, run.halted.reason, run.halted.account_for_s)
 
-    async def _hold(self, job: OpenJob, reason: str) -> None:
+    async def _hold(self, job: OpenJob, reason: str, account_for_s: float | None = None) -> None:
         self._dispatcher.stop_job(job)
         try:
-            await self._jobs.hold(job, reason)
+            if account_for_s is not None:
+                await self._account_holds.hold(job.account, reason, account_for_s)
+            else:
+                await self._jobs.hold(job, reason)
         except LedgerUnavailableError as error:
             # Held in memory all the same; after a restart its first trouble holds it again.
             log.warning("hold_not_durable", job=job.job.id, error=str(error))

@@ -1,28 +1,107 @@
-"""Whose turn it is: slices of several jobs, dealt out so that a small one is not stuck behind a large one."""
+"""Whose turn it is: tasks dealt out among accounts, and within one among its jobs.
 
-from collections.abc import Mapping, Sequence
+A small job is not stuck behind a large one, nor an account's behind another's, whatever keeps that waiting.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 
-def deal(idle: int, open_slices: Mapping[int, int], order: Sequence[int]) -> dict[int, int]:
-    """Give `idle` tasks to jobs, one each in turn, until tasks or slices run out: job number to share.
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A job that has slices for tasks."""
 
-    `order` says who is first; jobs without open slices are passed over.
+    job_no: int
+    account: str
+    slices: int
+    """How many are open and due."""
+
+
+Busy = Mapping[int, tuple[str, int]]
+"""Job number to its account, and how many tasks work on it now."""
+
+
+def deal(idle: int, asking: Sequence[Asking], busy: Busy) -> dict[int, int]:
+    """Give `idle` tasks to jobs, one after the other, to who has the fewest: job number to share.
+
+    Of equals the earlier in `asking` goes first.
     """
-    left = {job_no: open_slices[job_no] for job_no in order if open_slices.get(job_no)}
-    shares: dict[int, int] = {}
-    while idle and left:
-        for job_no in list(left):
-            if not idle:
-                break
-            shares[job_no] = shares.get(job_no, 0) + 1
-            idle -= 1
-            left[job_no] -= 1
-            if not left[job_no]:
-                del left[job_no]
-    return shares
+    of_account = _tasks_by_account(busy)
+    queues: dict[str, list[tuple[int, int, Asking]]] = {}
+    for place, one in enumerate(asking):
+        if one.slices:
+            has = busy[one.job_no][1] if one.job_no in busy else 0
+            queues.setdefault(one.account, []).append((has, place, one))
+    for queue in queues.values():
+        heapq.heapify(queue)
+    shares: Counter[int] = Counter()
+    for _ in range(idle):
+        if not queues:
+            break
+        # The accounts are few, the jobs may be a hundred thousand.
+        account = min(queues, key=lambda name: (of_account[name], queues[name][0][:2]))
+        has, place, one = heapq.heappop(queues[account])
+        shares[one.job_no] += 1
+        of_account[account] += 1
+        if shares[one.job_no] < one.slices:
+            heapq.heappush(queues[account], (has + 1, place, one))
+        elif not queues[account]:
+            del queues[account]
+    return dict(shares)
 
 
-def rotated(order: Sequence[int], after: Sequence[int]) -> list[int]:
+def to_give_up(tasks: int, asking: Sequence[Asking], busy: Busy) -> dict[int, int]:
+    """How many tasks each job should give up so that who asks comes to its share: job number to number.
+
+    A share is what `deal` would give of all `tasks`. Nothing is moved for a task or two, and a job keeps its
+    last one unless its account has too many.
+    """
+    fair = deal(tasks, _all_at_work(asking, busy), {})
+    has = {job_no: n for job_no, (_, n) in busy.items()}
+    missing = sum(max(0, fair.get(one.job_no, 0) - has.get(one.job_no, 0)) for one in asking)
+    starved = any(one.job_no not in has for one in asking)
+    if not starved and missing < max(2, tasks // 10):
+        return {}
+    accounts = {one.job_no: one.account for one in asking} | {no: name for no, (name, _) in busy.items()}
+    fair_of_account = _tasks_by_account({no: (accounts[no], n) for no, n in fair.items()})
+    of_account = _tasks_by_account(busy)
+    over = {}
+    for job_no, n in has.items():
+        account = accounts[job_no]
+        least = 0 if of_account[account] > fair_of_account[account] else 1
+        over[job_no] = n - max(least, fair.get(job_no, 0))
+    return _largest_first({job_no: n for job_no, n in over.items() if n > 0}, missing)
+
+
+def _all_at_work(asking: Sequence[Asking], busy: Busy) -> list[Asking]:
+    """Everybody with all its slices: those that are open, and those that tasks have."""
+    slices = {job_no: Asking(job_no, account, n) for job_no, (account, n) in busy.items()}
+    for one in asking:
+        has = busy[one.job_no][1] if one.job_no in busy else 0
+        slices[one.job_no] = Asking(one.job_no, one.account, one.slices + has)
+    return list(slices.values())
+
+
+def _tasks_by_account(busy: Busy) -> Counter[str]:
+    tasks: Counter[str] = Counter()
+    for account, n in busy.values():
+        tasks[account] += n
+    return tasks
+
+
+def _largest_first(over: Mapping[int, int], most: int) -> dict[int, int]:
+    given: dict[int, int] = {}
+    for job_no, n in sorted(over.items(), key=lambda one: -one[1]):
+        given[job_no] = min(n, most)
+        most -= given[job_no]
+        if not most:
+            break
+    return given
+
+
+def rotated(order: Sequence[int], after: Iterable[int]) -> list[int]:
     """`order`, with those that just had a turn moved to the end."""
     had = set(after)
     return [one for one in order if one not in had] + [one for one in order if one in had]

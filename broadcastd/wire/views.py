@@ -5,6 +5,7 @@ from typing import Any
 
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.intake import DryRun
+from broadcastd.errcodes import meaning_of
 from broadcastd.model import Books, Job, Listed, Round
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted
@@ -38,6 +39,7 @@ def job_view(job: Job, entry: OpenJob | None, trouble: str) -> Reply:
         "job": job.id,
         "state": job.state.value,
         "reason": job.reason,
+        "held_until": _iso(job.hold.until),
         "waits_for": waits_for(job, entry, trouble),
         "account": job.account,
         "key": job.key,
@@ -55,9 +57,17 @@ def job_view(job: Job, entry: OpenJob | None, trouble: str) -> Reply:
         "not_before": _iso(job.not_before),
         "not_after": _iso(job.not_after),
         "on_unknown": job.on_unknown.value,
+        "warnings": list(job.warnings),
+        "calls_saved": job.calls_saved,
+        "meanings": _meanings(job.books),
         "round": round_view(job.round),
         "books": books_view(job.books),
     }
+
+
+def _meanings(books: Books) -> Reply:
+    rows = {str(code): meaning_of(code) for code in books.errcodes}
+    return {code: {"en": row.en, "zh": row.zh} for code, row in rows.items()}
 
 
 def round_view(one: Round) -> Reply:
@@ -146,7 +156,9 @@ def waits_for(job: Job, entry: OpenJob | None, trouble: str) -> str:
         return ""
     if not entry.due and job.not_before is not None:
         return f"its time, {job.not_before:%Y-%m-%d %H:%M:%S} UTC"
-    return trouble or entry.waits_for or entry.account.gate.reason or entry.account.tokens.trouble
+    account = entry.account
+    lanes = "; ".join(filter(None, (account.lanes[name].reason for name in job.channels)))
+    return trouble or entry.waits_for or account.gate.reason or account.tokens.trouble or lanes
 
 
 def _iso(moment: datetime | None) -> str | None:

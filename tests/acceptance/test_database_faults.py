@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("mariadb")
 FOLLOWERS = 3000
 FRESH = "fresh-token-of-the-site"
 STALE = b'{"errcode":42001,"errmsg":"access_token expired rid: 1-2-3"}'
-NO_QUOTA = b'{"errcode":45009,"errmsg":"reach max api daily quota limit rid: 1-2-3"}'
+BAD_WORD = b'{"errcode":45168,"errmsg":"keyword in blacklist rid: 1-2-3"}'
 SLOW_S = 0.3
 """So slow at first that slices are still to be pulled when the fault comes: some 200 a second."""
 
@@ -288,9 +288,9 @@ def test_resuming_after_other_trouble_does_not_say_that_people_may_be_gone(
     scene: Scene, other_server: PrivateMariaDb
 ) -> None:
     mariadb_site(other_server, 0)
-    scene.endpoint.answer = lambda path, body: NO_QUOTA
+    scene.endpoint.answer = lambda path, body: BAD_WORD
     job = scene.broadcast()
-    scene.held(job, "45009")
+    scene.held(job, "45168")
     eventually(lambda: scene.daemon.call({"op": "info"})["in_flight"] == 0, 60, "no such answer is under way")
     scene.endpoint.answer = lambda path, body: OK
     fails_over(scene, other_server)

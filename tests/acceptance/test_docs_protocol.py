@@ -149,15 +149,15 @@ def _moment(later_s: int) -> str:
 
 
 class Followers:
-    """What WeChat says of them: `oQUOTA` comes when nothing is left, `oBACK` follows only the second time."""
+    """What WeChat says of them: `oWORD` may not have the text, `oBACK` follows only the second time."""
 
     def __init__(self) -> None:
         self._asked: set[str] = set()
 
     def answer(self, path: str, body: dict[str, object]) -> bytes:
         who = str(body["touser"])
-        if who == "oQUOTA":
-            return b'{"errcode":45009,"errmsg":"reach max api daily quota limit rid: 1-2-3"}'
+        if who == "oWORD":
+            return b'{"errcode":45168,"errmsg":"keyword in blacklist rid: 1-2-3"}'
         if who == "oBACK" and who not in self._asked:
             self._asked.add(who)
             return NOT_FOLLOWING

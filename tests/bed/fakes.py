@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.inline_audience import InlineAudience
+from broadcastd.delivery.lane import Lane
+from broadcastd.delivery.pace import Pace
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import Books, DeferralRow, Job, NewJob, OnUnknown, OutcomeRow, Request, SliceMark
 from broadcastd.outcomes import Answer
@@ -188,6 +190,8 @@ def open_job(
         InlineAudience([]),
         FakeTokens(),
         Gate(clock),
+        {one.name: Lane("default", one.name, clock, 960) for one in channels},
+        Pace(60, 16),
         ZoneInfo("Asia/Shanghai"),
         0.2,
         on_unknown,

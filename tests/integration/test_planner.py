@@ -10,7 +10,9 @@ from bed.ledgers import SqliteHome
 
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.gate import Gate
+from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.planner import Planner
 from broadcastd.model import OnUnknown
 from broadcastd.outcomes import Outcome
@@ -50,7 +52,8 @@ async def test_a_retry_is_planned_although_the_cancelled_round_is_still_being_re
     ledger, audience = home.ledger, StuckAudience()
     channel = ScriptedChannel("custom")
     channels = {"custom": channel, "template": ScriptedChannel("template")}
-    account = Account("default", channels, audience, FakeTokens(), Gate(clock),
+    lanes = {name: Lane("default", name, clock, 60) for name in channels}
+    account = Account("default", channels, audience, FakeTokens(), Gate(clock), lanes, Pace(60, 16),
                       ZoneInfo("Asia/Shanghai"), 0.2, OnUnknown.RESEND)  # fmt: skip
     jobs = OpenJobs(ledger, {"default": account}, clock)
     planner = Planner(ledger, jobs, PoolSettings(tasks=1, slice_size=2), clock, asyncio.Event())

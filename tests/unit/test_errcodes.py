@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from broadcastd import errcodes
@@ -18,8 +21,17 @@ from broadcastd.errcodes import MEANINGS, UNLISTED, Action, in_words, meaning_of
         (40003, Action.REJECT),
         (43004, Action.REJECT),
         (45011, Action.SLOW),
-        (45009, Action.HOLD),
-        (45002, Action.HOLD),
+        (45009, Action.QUOTA),
+        (45002, Action.STOP),
+        (40037, Action.STOP),
+        (47003, Action.STOP),
+        (48001, Action.HOLD_CHANNEL),
+        (40164, Action.HOLD_ACCOUNT),
+        (48004, Action.HOLD_ACCOUNT),
+        (45065, Action.ACCEPT),
+        (45066, Action.MINUTE),
+        (40241, Action.MINUTE),
+        (40130, Action.REBUILD),
     ],
 )
 def test_rows_of_the_reference(errcode, action):
@@ -43,8 +55,18 @@ def test_only_these_codes_fall_back():
     assert falls == {45015, 45047, 43101}
 
 
-def test_only_zero_counts_as_accepted():
-    assert [code for code, meaning in MEANINGS.items() if meaning.action is Action.ACCEPT] == [0]
+def test_only_these_count_as_accepted():
+    assert [code for code, meaning in MEANINGS.items() if meaning.action is Action.ACCEPT] == [0, 45065]
+
+
+def test_every_code_of_the_reference_has_its_row():
+    """docs/wechat-api.md, section 8."""
+    text = (Path(__file__).parents[2] / "docs/wechat-api.md").read_text()
+    section = text.split("## 8.")[1].split("## 9.")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")]
+    codes = {int(code) for row in rows for code in re.findall(r"\b\d{5}\b", row)}
+    assert len(codes) > 70
+    assert codes - set(MEANINGS) == set()
 
 
 def test_every_row_has_words_in_both_languages():
@@ -52,5 +74,5 @@ def test_every_row_has_words_in_both_languages():
 
 
 def test_in_words():
-    assert in_words(45015) == "45015 outside the 48 h customer-service window"
-    assert in_words(99999) == "99999 an errcode that broadcastd does not know"
+    assert in_words(45015) == "45015 outside the 48 h customer-service window (回复时间超过限制)"
+    assert in_words(99999) == "99999 an errcode that broadcastd does not know (未知错误码)"

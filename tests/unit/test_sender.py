@@ -2,9 +2,16 @@ import pytest
 from bed.fakes import OK, FakeClock, FakeTokens, ScriptedChannel, open_job
 
 from broadcastd import retry
-from broadcastd.delivery.pace import Pace
-from broadcastd.delivery.sender import IN_DOUBT_PAUSE_S, NEXT_MINUTE_S, TOKEN_PAUSE_S, Recipient, Sender
-from broadcastd.errcodes import MEANINGS, Action
+from broadcastd.delivery.lane import HOLD_PAUSES
+from broadcastd.delivery.sender import (
+    ACCOUNT_TRY_S,
+    IN_DOUBT_PAUSE_S,
+    MINUTE_S,
+    TOKEN_PAUSE_S,
+    Recipient,
+    Sender,
+)
+from broadcastd.errcodes import MEANINGS, UNLISTED_AFTER, Action, in_words
 from broadcastd.model import OnUnknown
 from broadcastd.outcomes import Answer, Ended, Halt, Later, Outcome
 
@@ -28,12 +35,14 @@ class Scene:
         self.job = open_job(self.clock, self.custom, self.template, on_unknown=on_unknown)
         self.tokens: FakeTokens = self.job.account.tokens
         self.gate = self.job.account.gate
-        self.pace = Pace(60, 16)
-        self.sender = Sender(self.pace, self.clock)
+        self.pace = self.job.account.pace
+        self.lanes = self.job.account.lanes
+        self.sender = Sender(self.clock)
 
     async def ask(self, who=ANNA, may_ask=lambda: True):
         verdict = await self.sender.ask(self.job, who, may_ask)
         assert self.pace.in_flight == 0
+        assert {lane.in_flight for lane in self.lanes.values()} == {0}
         return verdict
 
 
@@ -72,25 +81,110 @@ async def test_refused_for_good(errcode):
     assert scene.template.asked == []
 
 
-@pytest.mark.parametrize("errcode", by_action(Action.HOLD))
+@pytest.mark.parametrize("errcode", by_action(Action.STOP) + by_action(Action.REBUILD))
 async def test_the_job_is_held_for_an_operator(errcode):
     scene = Scene([Answer(errcode)])
-    verdict = await scene.ask()
-    assert isinstance(verdict, Halt)
-    assert str(errcode) in verdict.reason
-    assert "custom" in verdict.reason
-    assert verdict.channel_no == 0
+    assert await scene.ask() == Halt(f"{in_words(errcode)} (channel custom)", 0)
+    assert scene.template.asked == []
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.HOLD_ACCOUNT))
+async def test_the_account_is_held_and_tried_again(errcode):
+    scene = Scene([Answer(errcode)])
+    for_s = {89507: 3600, 89506: 86400}.get(errcode, ACCOUNT_TRY_S)
+    assert await scene.ask() == Halt(f"{in_words(errcode)} (channel custom)", 0, for_s)
+    assert scene.template.asked == []
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.HOLD_CHANNEL))
+async def test_a_channel_that_is_not_allowed_is_held_and_the_next_one_is_taken(errcode):
+    scene = Scene([Answer(errcode)])
+    for _ in range(2):
+        assert await scene.ask() == Ended(Outcome.SENT, "template")
+    assert scene.custom.asked == ["o-anna"], "held: not asked again"
+    assert str(errcode) in scene.lanes["custom"].held.reason
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.HOLD_CHANNEL))
+async def test_without_a_next_channel_the_job_is_held(errcode):
+    scene = Scene([Answer(45015)] * 2, [Answer(errcode)])
+    for _ in range(2):
+        assert await scene.ask() == Halt(f"{in_words(errcode)} (channel template)", 1)
+    assert len(scene.template.asked) == 1
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.QUOTA))
+async def test_without_quota_the_recipient_is_due_on_this_channel_when_it_may_be_back(errcode):
+    scene = Scene([Answer(errcode), OK])
+    for _ in range(2):
+        verdict = await scene.ask(Recipient(17, "o-anna", tries=2))
+        assert isinstance(verdict, Later)
+        assert (verdict.delay_s, verdict.channel_no, verdict.tries) == (HOLD_PAUSES.first_s, 0, 2)
+        assert str(errcode) in verdict.reason
+    assert scene.custom.asked == ["o-anna"], "held: not asked again"
+    assert scene.template.asked == []
+    scene.clock.advance(HOLD_PAUSES.first_s)
+    assert await scene.ask() == Ended(Outcome.SENT, "custom")
+    assert scene.lanes["custom"].hold is None
 
 
 @pytest.mark.parametrize("errcode", by_action(Action.SLOW))
-async def test_slower_closes_the_gate_until_the_next_minute(errcode):
+async def test_slower_closes_the_channel_until_the_next_minute(errcode):
     scene = Scene([Answer(45015)], [Answer(errcode)])
+    scene.clock.advance(20)
     verdict = await scene.ask(Recipient(17, "o-anna", tries=2))
-    assert verdict == Later(NEXT_MINUTE_S, scene.gate.reason, channel_no=1, tries=2)
-    scene.clock.advance(NEXT_MINUTE_S - 1)
-    assert scene.gate.closed
-    scene.clock.advance(1)
+    assert verdict == Later(40, scene.lanes["template"].reason, channel_no=1, tries=2)
     assert not scene.gate.closed
+    assert scene.lanes["custom"].reason == ""
+    scene.clock.advance(40)
+    assert scene.lanes["template"].reason == ""
+
+
+async def test_slower_right_before_the_next_minute_means_the_one_after_it():
+    scene = Scene([Answer(45011)])
+    scene.clock.advance(58)
+    verdict = await scene.ask()
+    assert isinstance(verdict, Later)
+    assert verdict.delay_s == 62
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.MINUTE))
+async def test_a_repeat_within_a_minute_is_asked_again_then(errcode):
+    scene = Scene([Answer(errcode), OK])
+    verdict = await scene.ask()
+    assert verdict == Later(MINUTE_S, in_words(errcode), 0, 1)
+    assert await scene.ask(Recipient(17, "o-anna", tries=1)) == Ended(Outcome.SENT, "custom")
+
+
+@pytest.mark.parametrize("errcode", by_action(Action.MINUTE))
+async def test_a_repeat_of_a_call_in_doubt_has_arrived(errcode):
+    scene = Scene([Answer(errcode)])
+    assert await scene.ask(Recipient(17, "o-anna", doubts=1)) == Ended(Outcome.SENT, "custom")
+
+
+@pytest.mark.parametrize("errcode", [40003, 50002])
+async def test_one_refusal_too_many_in_a_row_is_the_accounts_trouble(errcode):
+    most = MEANINGS[errcode].hold_after
+    scene = Scene([Answer(errcode)] * (most - 1) + [OK] + [Answer(errcode)] * most)
+    for number in range(2 * most - 1):
+        verdict = await scene.ask(Recipient(number, f"o-{number}"))
+        assert isinstance(verdict, Ended)
+    verdict = await scene.ask(Recipient(999, "o-999"))
+    assert isinstance(verdict, Halt)
+    assert verdict.account_for_s == ACCOUNT_TRY_S
+
+
+async def test_an_unknown_code_for_many_recipients_is_the_accounts_trouble():
+    scene = Scene([Answer(99999)] * UNLISTED_AFTER)
+    verdicts = [await scene.ask(Recipient(number, f"o-{number}")) for number in range(UNLISTED_AFTER)]
+    assert all(isinstance(verdict, Later) for verdict in verdicts[:-1])
+    assert isinstance(verdicts[-1], Halt)
+
+
+async def test_an_unknown_code_for_a_few_among_many_is_theirs():
+    scene = Scene([*[Answer(99999), *[OK] * 19] * (2 * UNLISTED_AFTER)])
+    for number in range(40 * UNLISTED_AFTER):
+        assert not isinstance(await scene.ask(Recipient(number, f"o-{number}")), Halt)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from bed.fakes import OK, FakeClock, FakeRecorder, ScriptedChannel, open_job, se
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SMALLEST_CHUNK, SharedParts, SliceRun
 from broadcastd.model import Deferral, Lease, OnUnknown
@@ -28,7 +27,7 @@ class Scene:
         self.channel = ScriptedChannel("custom", script)
         self.job = open_job(self.clock, self.channel, on_unknown=on_unknown)
         self.recorder = FakeRecorder()
-        self.pace = Pace(60, in_flight)
+        self.pace = self.job.account.pace
         self.pace.sends_per_task = in_flight
         # The fake clock stands still during a call: without this the pace would fall to 1.
         self.pace.ended = lambda now_s, latency_s: None
@@ -36,7 +35,7 @@ class Scene:
         unasked = tuple(one for one in ids if one not in deferred and one not in ended)
         self.lease = Lease(1, 1, 77, tuple(ids), unasked, tuple(deferrals))
         rows = [(one, openid(one)) for one in ids if one not in gone and one not in ended]
-        shared = SharedParts(Sender(self.pace, self.clock), self.recorder, self.pace, self.clock)
+        shared = SharedParts(Sender(self.clock), self.recorder, self.clock)
         self.run = SliceRun(self.lease, self.job, rows, shared)
 
     @property
@@ -289,9 +288,9 @@ async def test_one_without_answer_is_put_off_in_doubt():
 
 
 async def test_a_halt_stops_the_run_and_loses_nobody():
-    scene = Scene(range(1, 51), in_flight=1, script=[OK, Answer(45009)])
+    scene = Scene(range(1, 51), in_flight=1, script=[OK, Answer(45002)])
     await finished(scene.run.run())
-    assert "45009" in scene.run.halted
+    assert "45002" in scene.run.halted.reason
     assert scene.asked == [1, 2]
     assert scene.put_off == list(range(2, scene.let_through + 1))
 

@@ -14,7 +14,6 @@ import structlog
 from broadcastd import __version__
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.sql import SqlAudience
-from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.channels import CHANNELS
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
@@ -42,6 +41,7 @@ from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, AccountSettings, LedgerSettings, Settings
+from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
 from broadcastd.wire.listener import Listener
 from broadcastd.wire.use_cases import UseCases
 
@@ -100,7 +100,9 @@ class Daemon:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         settings, clock = self._settings, self._clock
         ledger = self._ledger = await self._open_ledger(stack)
-        accounts = {name: self._account(name, account, stack) for name, account in settings.accounts.items()}
+        accounts = self._accounts = {
+            name: self._account(name, account, stack) for name, account in settings.accounts.items()
+        }
         wake = asyncio.Event()
         self._jobs = OpenJobs(ledger, accounts, clock)
         self._closer = Closer(ledger, self._jobs, clock)
@@ -153,7 +155,9 @@ class Daemon:
             name=name,
             channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},
             audience=SqlAudience(database, settings),
-            tokens=TableTokenSource(database, settings.token.query, name),
+            tokens=TOKEN_SOURCES[settings.token.source](
+                AccountParts(name, settings, database, api, self._clock)
+            ),
             gate=Gate(self._clock, name),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
@@ -174,6 +178,7 @@ class Daemon:
             "timekeeper": self._timekeeper.run(),
             "heartbeat": self._heartbeat.run(),
             "retention": self._retention.run(),
+            **{f"token of {name}": account.tokens.keep() for name, account in self._accounts.items()},
             **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
         }
         return [group.create_task(loop, name=name) for name, loop in loops.items()]

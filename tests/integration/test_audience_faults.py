@@ -14,6 +14,7 @@ from bed.site import mariadb_site, openid
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.sql import SqlAudience
 from broadcastd.audiences.token_table import TableTokenSource
+from broadcastd.clock import SystemClock
 from broadcastd.errors import AudienceUnavailableError, TokenUnavailableError
 from broadcastd.settings import DEFAULT_TOKEN_QUERY, AccountSettings
 
@@ -188,7 +189,7 @@ async def test_a_read_that_is_left_while_it_hangs_is_left_at_once(audience, prox
 
 
 async def test_a_token_that_cannot_be_read_is_read_once_for_all_who_wait(database, proxy):
-    tokens = TableTokenSource(database, DEFAULT_TOKEN_QUERY, "default")
+    tokens = TableTokenSource(database, DEFAULT_TOKEN_QUERY, "default", SystemClock())
     proxy.hang()
     started = time.monotonic()
     found = await asyncio.gather(*(tokens.token() for _ in range(60)), return_exceptions=True)

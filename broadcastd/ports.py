@@ -244,7 +244,7 @@ class TokenSource(Protocol):
         ...
 
     def discard(self, token: str) -> None:
-        """WeChat says that `token` is stale: if it is still the cached one, the next call fetches it again."""
+        """WeChat calls `token` stale: if it is still the cached one, the next call fetches it again."""
         ...
 
     def ask_again(self) -> None:

@@ -6,8 +6,6 @@ Apart from the sources themselves, since one lives with the site's database and 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from broadcastd.audiences.engine import Database
 from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.channels.token_api import ApiTokenSource
@@ -33,9 +31,7 @@ def _table(parts: AccountParts) -> TokenSource:
 
 
 def _api(parts: AccountParts) -> TokenSource:
-    settings = parts.settings
-    secret = settings.app_secret or SecretStr("")  # never empty: the settings say so
-    return ApiTokenSource(parts.api, settings.app_id, secret, parts.account, parts.clock)
+    return ApiTokenSource(parts.api, parts.settings, parts.account, parts.clock)
 
 
 TOKEN_SOURCES: Mapping[str, Callable[[AccountParts], TokenSource]] = {"table": _table, "api": _api}

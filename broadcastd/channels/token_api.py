@@ -21,6 +21,7 @@ from broadcastd.clock import Clock
 from broadcastd.errcodes import in_words
 from broadcastd.outcomes import Answer
 from broadcastd.retry import Backoff
+from broadcastd.settings import AccountSettings
 from broadcastd.shared_token import NoTokenError, SharedToken
 
 log = structlog.get_logger()
@@ -40,7 +41,7 @@ Answers to calls that were under way say nothing new; and a fault of WeChat's th
 one of the few forced refreshes.
 """
 CONFIRMED_FOR_S = 3600.0
-"""Refused again this long after the platform stood by it, it is asked about anew before a refresh is forced."""
+"""When it is refused later than this after the platform stood by it, the platform is asked anew."""
 FORCED_PAUSES = Backoff(first_s=60, longest_s=7200, jitter=0)
 """After the n-th forced refresh of 24 hours. Allowed are 20 a day, 30 s apart (section 5); this makes 18."""
 DAY_S = 86_400.0
@@ -56,8 +57,8 @@ _BY_CODE: tuple[tuple[tuple[int, ...], Backoff, str], ...] = (
     ((40243,), BY_OPERATOR, " (the app_secret is frozen: unfreeze it in WeChat's console)"),
     ((89501, 89502, 89503, 89504, 89505), BY_OPERATOR,
      " (the administrator must confirm this server's IP)"),
-    ((89507,), Backoff(3600, 3600, 0), " (the administrator refused this server's IP: again in 1 hour)"),
-    ((89506,), Backoff(86_400, 86_400, 0), " (the administrator refused this server's IP: again in 24 hours)"),
+    ((89507,), Backoff(3600, 3600, 0), " (the administrator refused this server's IP: again in 1 h)"),
+    ((89506,), Backoff(86_400, 86_400, 0), " (the administrator refused this server's IP: again in 24 h)"),
     ((45009,), Backoff(60, 3600, 0), ""),
     ((45011,), Backoff(60, 60, 0), ""),
 )  # fmt: skip
@@ -82,11 +83,11 @@ class ApiTokenSource(SharedToken):
     then answers a force too many with the token that it refused, which is told as such.
     """
 
-    def __init__(self, api: WechatApi, app_id: str, app_secret: SecretStr, account: str, clock: Clock) -> None:
+    def __init__(self, api: WechatApi, settings: AccountSettings, account: str, clock: Clock) -> None:
         super().__init__(account, clock)
         self._api = api
-        self._app_id = app_id
-        self._app_secret = app_secret
+        self._app_id = settings.app_id
+        self._app_secret = settings.app_secret or SecretStr("")  # the settings let none be missing
         self._planned_for: str | None = None
         self._renew_at_s = -inf
         self._again_s = 0.0

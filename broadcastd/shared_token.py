@@ -40,7 +40,7 @@ class SharedToken(ABC):
         self._present: str | None = None
         self._present_since_s = -inf
         self._refused: str | None = None
-        self._fetching = asyncio.Lock()
+        self._fetched: asyncio.Event | None = None
         self._failures = 0
         self._words = ""
         self._not_before_s = -inf
@@ -56,15 +56,15 @@ class SharedToken(ABC):
 
     async def token(self) -> str:
         """See `TokenSource`."""
-        if self._present is not None:
-            return self._present
-        async with self._fetching:
-            if self._present is None:
+        while self._present is None:
+            if self._fetched is not None:
+                # All wake in the same turn. A lock would let them through one by one, each a turn later.
+                await self._fetched.wait()
+            elif (left_s := self._not_before_s - self._clock.monotonic_s()) > 0:
+                raise TokenUnavailableError(self._words, left_s)
+            else:
                 await self._fetch()
-            if self._present is None:
-                left_s = self._not_before_s - self._clock.monotonic_s()
-                raise TokenUnavailableError(self._words, max(0.0, left_s))
-            return self._present
+        return self._present
 
     def discard(self, token: str) -> None:
         """See `TokenSource`."""
@@ -89,18 +89,23 @@ class SharedToken(ABC):
 
     async def _renew(self, due: Callable[[], bool]) -> None:
         """Fetch ahead of need, if it is `due` when it is our turn; the present token serves meanwhile."""
-        async with self._fetching:
-            if due():
-                await self._fetch()
+        while self._fetched is not None:
+            await self._fetched.wait()
+        if due() and self._clock.monotonic_s() >= self._not_before_s:
+            await self._fetch()
 
     async def _fetch(self) -> None:
-        if self._clock.monotonic_s() < self._not_before_s:
-            return
+        fetched = self._fetched = asyncio.Event()
         try:
-            token = await self._found()
+            self._succeeded(await self._found())
         except NoTokenError as error:
             self._failed(error)
-            return
+        finally:
+            # Also when it was cancelled: one of those who wait fetches then.
+            self._fetched = None
+            fetched.set()
+
+    def _succeeded(self, token: str) -> None:
         if token != self._refused:
             self._failures = 0
         if token != self._present:

@@ -361,3 +361,13 @@ async def test_a_token_renewed_ahead_is_not_taken_for_the_one_that_was_refused(s
     await kept(scene, lambda: scene.platform.asked >= 6)
     assert scene.platform.forced == 0
     assert await scene.tokens.token() == token
+
+
+async def test_a_mistake_in_the_middle_of_its_life_does_not_bring_the_renewal_forward(scene):
+    start_s = scene.clock.monotonic_s()
+    token = await scene.tokens.token()
+    scene.clock.advance(1000)
+    scene.tokens.discard(token)
+    await scene.tokens.token()
+    await kept(scene, lambda: scene.platform.asked >= 3)
+    assert scene.clock.monotonic_s() - start_s == pytest.approx(6900)

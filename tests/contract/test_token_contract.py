@@ -316,13 +316,43 @@ async def test_thirty_ends_in_a_storm_cost_nobody_and_one_fetch_each(real):
     assert real.asked == 31
 
 
-async def test_a_call_that_is_cancelled_while_it_fetches_leaves_the_next_one_free(real):
-    asking = asyncio.create_task(real.tokens.token())
+async def test_who_waits_goes_on_at_once_not_one_after_the_other(real):
+    """The last of 60 would send with a token that has ended meanwhile."""
+    turn, woken_at = 0, []
+
+    async def count_turns():
+        nonlocal turn
+        while len(woken_at) < 60:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def wait():
+        await real.tokens.token()
+        woken_at.append(turn)
+
+    counting = asyncio.create_task(count_turns())
+    await at_once(60, wait)
+    await counting
+    assert max(woken_at) - min(woken_at) <= 2
+
+
+async def test_when_who_fetches_is_cancelled_one_of_those_who_wait_fetches(real):
+    asking, *waiting = (asyncio.create_task(real.tokens.token()) for _ in range(60))
     await asyncio.sleep(0)
     asking.cancel()
     with suppress(asyncio.CancelledError):
         await asking
-    assert await asyncio.wait_for(real.tokens.token(), 30)
+    assert len(set(await asyncio.wait_for(asyncio.gather(*waiting), 30))) == 1
+    assert real.asked <= 2
+
+
+async def test_when_one_who_waits_is_cancelled_the_others_are_not(real):
+    asking, waiting, *others = (asyncio.create_task(real.tokens.token()) for _ in range(60))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert len(set(await asyncio.wait_for(asyncio.gather(asking, *others), 30))) == 1
+    assert waiting.cancelled()
+    assert real.asked == 1
 
 
 # -- the table ---------------------------------------------------------------------------------------------
@@ -364,6 +394,16 @@ async def test_a_site_that_is_late_is_waited_for_with_growing_pauses(table):
     table.renew()
     table.tokens.discard(old)
     assert await table.tokens.token() != old
+
+
+async def test_mistakes_of_wechats_that_are_far_apart_cost_a_short_pause_each(table):
+    token = await table.tokens.token()
+    for _ in range(4):
+        table.tokens.discard(token)
+        assert (await refused(table.tokens)).retry_in_s == 5
+        table.clock.advance(5)
+        assert await table.tokens.token() == token
+        table.clock.advance(60)  # it serves
 
 
 @pytest.mark.parametrize("sql", ["DELETE FROM tp_accesstoken", "UPDATE tp_accesstoken SET accesstoken = ''"])

@@ -14,7 +14,6 @@ import structlog
 from broadcastd import __version__
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.sql import SqlAudience
-from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.channels import CHANNELS
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
@@ -44,6 +43,7 @@ from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, AccountSettings, LedgerSettings, Settings
+from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
 from broadcastd.wire.listener import Listener
 from broadcastd.wire.use_cases import UseCases
 
@@ -161,7 +161,9 @@ class Daemon:
             name=name,
             channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},
             audience=SqlAudience(database, settings),
-            tokens=TableTokenSource(database, settings.token.query, name),
+            tokens=TOKEN_SOURCES[settings.token.source](
+                AccountParts(name, settings, database, api, self._clock)
+            ),
             gate=Gate(self._clock, name),
             lanes={channel: Lane(name, channel, self._clock, most) for channel in settings.channels},
             pace=Pace(pool.tasks, pool.sends_per_task),
@@ -190,6 +192,7 @@ class Daemon:
                 for account in self._accounts.values()
                 for lane in account.lanes.values()
             },
+            **{f"token of {name}": account.tokens.keep() for name, account in self._accounts.items()},
             **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
         }
         return [group.create_task(loop, name=name) for name, loop in loops.items()]

@@ -57,9 +57,10 @@ class AudienceUnavailableError(BroadcastdError):
 class TokenUnavailableError(BroadcastdError):
     """No access token can be had now."""
 
-    def __init__(self, message: str, retry_in_s: float) -> None:
+    def __init__(self, message: str, retry_in_s: float, *, needs_operator: bool = False) -> None:
         super().__init__(message)
         self.retry_in_s = retry_in_s
+        self.needs_operator = needs_operator
 
 
 class CannotListenError(BroadcastdError):

@@ -232,15 +232,28 @@ class TokenSource(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why none could be had, from the first failure until one is there; else empty."""
+        """Why none can be had, from the first failure until one is there; else empty."""
         ...
 
     async def token(self) -> str:
-        """The present token, cached. Raises TokenUnavailableError, with a pause that grows."""
+        """The present token, cached. Raises TokenUnavailableError, with a pause that grows.
+
+        One fetch at a time, however many ask; until the pause is over, its failure is the answer for all.
+        60 s or more: an operator must mend it.
+        """
         ...
 
     def discard(self, token: str) -> None:
-        """WeChat says that `token` is stale: the next call reads it again, if it is still the cached one."""
+        """WeChat calls `token` stale: if it is still the cached one, the next call fetches it again."""
+        ...
+
+    def ask_again(self) -> None:
+        """An operator says that its trouble is mended: do not wait for the end of the pause."""
+        ...
+
+    async def keep(self) -> None:
+        """Fetch each token ahead of the former's end, for ever, and never raise; or return at once, when
+        somebody else keeps it fresh."""
         ...
 
 

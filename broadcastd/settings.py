@@ -143,7 +143,7 @@ class AudienceSettings(Section):
 class TokenSettings(Section):
     """Where the access token comes from."""
 
-    source: Literal["table"] = "table"
+    source: Literal["table", "api"] = "table"
     query: str = DEFAULT_TOKEN_QUERY
 
 
@@ -173,6 +173,8 @@ class AccountSettings(Section):
     """One Official Account."""
 
     api_base: str = "https://api.weixin.qq.com"
+    app_id: str = ""
+    app_secret: SecretStr | None = None
     channels: tuple[str, ...] = ("custom", "template")
     timezone: str = "Asia/Shanghai"
     on_unknown: OnUnknown | None = None
@@ -207,6 +209,17 @@ class AccountSettings(Section):
         except (OSError, ValueError, KeyError) as error:
             raise ValueError("accepted: a name like Asia/Shanghai") from error
         return name
+
+    @model_validator(mode="after")
+    def _may_ask_for_a_token(self) -> "AccountSettings":
+        has_secret = self.app_secret is not None and self.app_secret.get_secret_value().strip()
+        missing = [] if self.app_id.strip() else ["app_id"]
+        missing += [] if has_secret else ["app_secret (or app_secret_file)"]
+        if self.token.source == "api" and missing:
+            raise ValueError(
+                f'token.source = "api" needs {" and ".join(missing)}: WeChat gives the access token for them'
+            )
+        return self
 
     @model_validator(mode="after")
     def _complete(self) -> "AccountSettings":

@@ -22,7 +22,12 @@ PLACES = (Path("broadcastd.toml"), Path("/etc/broadcastd/broadcastd.toml"))
 SECRET_WORDS = ("token", "password", "secret", "url")
 
 # Keys that may be given as `<key>_file`: the secret is then the file's content.
-FILE_KEYS = (("server", "token"), ("ledger", "url"), ("accounts", "*", "audience", "url"))
+FILE_KEYS = (
+    ("server", "token"),
+    ("ledger", "url"),
+    ("accounts", "*", "app_secret"),
+    ("accounts", "*", "audience", "url"),
+)
 
 
 def find() -> Path | None:

@@ -60,7 +60,8 @@ class WechatApi:
             sock_read=settings.answer_timeout_s,
         )
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=connections, ttl_dns_cache=60),
+            # One more than sends: a token must not wait until one of them has come back.
+            connector=_Connector(limit=connections + 1, ttl_dns_cache=60),
             timeout=self._timeout,
             headers={"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -72,23 +73,38 @@ class WechatApi:
 
     async def post(self, url: URL, body: bytes, may_ask: Callable[[], bool]) -> Answer | None:
         """One call, or None. Redirects are never followed: the access token would go with them."""
-        _may_ask.set(may_ask)
         try:
-            async with self._session.post(url, data=body, allow_redirects=False) as response:
-                if response.status != 200:
-                    return _by_status(response.status)
-                raw = await response.content.read(MAX_ANSWER_BYTES + 1)
-                while raw and not response.content.at_eof() and len(raw) <= MAX_ANSWER_BYTES:
-                    raw += await response.content.read(MAX_ANSWER_BYTES + 1 - len(raw))
+            raw = await self._exchange("POST", url, body, may_ask, MAX_ANSWER_BYTES)
         except _NotAskedError:
             return None
+        return raw if isinstance(raw, Answer) else _read(raw)
+
+    async def ask(self, path: str, body: bytes) -> bytes | Answer:
+        """What a path that sends nothing answers with, or what went wrong."""
+        return await self._exchange(
+            "POST", URL(f"{self._api_base}{path}"), body, lambda: True, MAX_ANSWER_BYTES
+        )
+
+    async def _exchange(
+        self, method: str, url: URL, body: bytes | None, may_ask: Callable[[], bool], most_bytes: int
+    ) -> bytes | Answer:
+        _may_ask.set(may_ask)
+        try:
+            async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+                if response.status != 200:
+                    return _by_status(response.status)
+                raw = await response.content.read(most_bytes + 1)
+                while raw and not response.content.at_eof() and len(raw) <= most_bytes:
+                    raw += await response.content.read(most_bytes + 1 - len(raw))
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             return Answer(refused=_connect_trouble(error))
         except TimeoutError:
             return Answer(unanswered="no answer in time")
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             return Answer(unanswered=f"the connection broke: {type(error).__name__}")
-        return _read(raw)
+        if len(raw) > most_bytes:
+            return Answer(unanswered="an answer far too long for WeChat")
+        return raw
 
     def endpoint(self, path: str) -> "Endpoint":
         """One path of the API."""
@@ -130,8 +146,6 @@ def _connect_trouble(error: Exception) -> str:
 
 
 def _read(raw: bytes) -> Answer:
-    if len(raw) > MAX_ANSWER_BYTES:
-        return Answer(unanswered="an answer far too long for WeChat")
     try:
         reply = orjson.loads(raw)
         errcode = int(reply["errcode"])

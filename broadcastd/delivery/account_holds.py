@@ -48,6 +48,7 @@ class AccountHolds:
         """Let the account's jobs go on, with one call first."""
         account.hold = None
         account.gate.set_ajar(reason)
+        account.tokens.ask_again()
         log.info("account_tried_again", account=account.name, reason=reason)
         for entry in self._jobs:
             if entry.account is account and _is_held_so(entry) and await self._ledger.resume(entry.no):

@@ -16,7 +16,7 @@ from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.model import TOO_MANY_GONE, Job
+from broadcastd.model import TOO_MANY_GONE, HoldKind, Job
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Ledger
 from broadcastd.refusals import ErrorCode, Refusal
@@ -99,13 +99,14 @@ class Controls:
                 return _wrong_state(job, self._ledger.copied)
             # Who lets a job go on that was held for a quota has not said that its recipients may be gone.
             gone_allowed = job.state is JobState.HELD and job.reason.endswith(TOO_MANY_GONE)
+            account_too = job.hold.kind is HoldKind.ACCOUNT
             await self._ledger.resume(job.no)
             job = self._aligned(await self._present(job))
             log.info("job_resumed", job=job.id, account=job.account)
-            await self._go_on(job, gone_allowed=gone_allowed)
+            await self._go_on(job, gone_allowed=gone_allowed, account_too=account_too)
             return await self._present(job)
 
-    async def _go_on(self, job: Job, *, gone_allowed: bool) -> None:
+    async def _go_on(self, job: Job, *, gone_allowed: bool, account_too: bool = False) -> None:
         entry = self._jobs.get(job.no)
         if entry is None:
             return  # its account is not in the settings
@@ -113,7 +114,7 @@ class Controls:
         # Whoever lets a job go on says that what held it is mended: one call tries.
         for name in job.channels:
             entry.account.lanes[name].try_now()
-        if entry.account.hold is not None:
+        if entry.account.hold is not None or account_too:
             await self._account_holds.let_go(entry.account, entry.account.held_for)
         self._jobs.goes_on(job.no)
         await self._jobs.finish(entry)

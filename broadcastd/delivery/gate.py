@@ -83,7 +83,9 @@ class Gate:
         self._closings = max(1, self._closings)
         self._reason = reason
 
-    def close(self, pause_s: float, reason: str) -> None:
+    def close(self, pause_s: float, reason: str, *, then_one_by_one: bool = False) -> None:
         """Let nobody pass for `pause_s`."""
+        if then_one_by_one:
+            self._closings = max(1, self._closings)
         self._opens_at_s = max(self._opens_at_s, self._clock.monotonic_s() + pause_s)
         self._reason = reason

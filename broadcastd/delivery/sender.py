@@ -133,7 +133,7 @@ class Sender:
         try:
             answer = await self._attempt(job.account, channel, body, lambda: may_ask() and lane.held is None)
         except TokenUnavailableError as error:
-            return self._no_token(job.account, channel_no, who, str(error), error.retry_in_s)
+            return self._no_token_yet(job.account, channel_no, who, error)
         if answer is None and may_ask() and lane.held is not None:
             return self._held(job, channel_no, who)  # since it has waited for a place
         if answer is None:
@@ -153,7 +153,9 @@ class Sender:
             account.tokens.discard(token)
             token = await account.tokens.token()
             # A stale token says that nothing was sent: who may not be asked again now is due later.
-            return await self._timed(account, channel, (body, token), may_ask)
+            answer = await self._timed(account, channel, (body, token), may_ask)
+            if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
+                account.tokens.discard(token)
         return answer
 
     async def _timed(
@@ -187,10 +189,18 @@ class Sender:
         left_s = max(1.0, hold.until_s - self._clock.monotonic_s())
         return Later(min(left_s, LONGEST_DEFERRAL_S), hold.reason, channel_no, who.tries)
 
+    def _no_token_yet(
+        self, account: Account, channel_no: int, who: Recipient, error: TokenUnavailableError
+    ) -> Verdict:
+        if error.needs_operator:
+            return Halt(str(error), channel_no, error.retry_in_s)
+        return self._no_token(account, channel_no, who, str(error), error.retry_in_s)
+
     def _no_token(
         self, account: Account, channel_no: int, who: Recipient, reason: str, pause_s: float = TOKEN_PAUSE_S
     ) -> Verdict:
-        account.gate.close(pause_s, reason)
+        account.gate.close(pause_s, reason, then_one_by_one=True)
+        pause_s = min(pause_s, LONGEST_DEFERRAL_S)
         return Later(pause_s, reason, channel_no, who.tries)
 
     def _trouble(self, job: OpenJob, channel_no: int, who: Recipient, answer: Answer) -> Verdict:

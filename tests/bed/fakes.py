@@ -127,6 +127,12 @@ class FakeTokens:
             self.number += 1
         self.unavailable = self.breaks_at_discard
 
+    def ask_again(self) -> None:
+        self.retry_in_s = 0.0
+
+    async def keep(self) -> None:
+        pass
+
 
 @dataclass
 class FakeRecorder:

@@ -15,10 +15,9 @@ from bed.site import TABLES, mariadb_site, openid, sqlite_site
 
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.sql import IDS_IN_A_BLOCK, SqlAudience
-from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.delivery.inline_audience import InlineAudience
-from broadcastd.errors import AudienceUnavailableError, TokenUnavailableError
-from broadcastd.settings import DEFAULT_TOKEN_QUERY, AccountSettings
+from broadcastd.errors import AudienceUnavailableError
+from broadcastd.settings import AccountSettings
 
 NOW = datetime(2026, 1, 31, 16, 30, tzinfo=UTC)  # 2026-02-01 00:30:00 in Shanghai
 ALL = range(1, 12)
@@ -335,91 +334,3 @@ async def test_a_connection_cut_in_the_middle_of_a_read(mariadb, open_audience):
         assert seen
         assert seen == list(range(2, 2 * len(seen) + 2, 2))  # what was yielded stands
         assert len([*seen, *await ids(audience, seen[-1])]) == 50_000
-
-
-# -- the access token --------------------------------------------------------------------------------------
-
-
-class CountedDatabase:
-    """A database that counts how often it is asked."""
-
-    def __init__(self, database):
-        self._database = database
-        self.queries = 0
-
-    def connection(self):
-        self.queries += 1
-        return self._database.connection()
-
-
-@pytest.fixture
-def tokens(site, open_audience):
-    site.fill(1)
-    open_audience(site.url)
-    return TableTokenSource(CountedDatabase(open_audience.databases[-1]), DEFAULT_TOKEN_QUERY, "default")
-
-
-def set_token(site, token):
-    site.run(f"UPDATE tp_accesstoken SET accesstoken = '{token}';")
-
-
-async def test_the_table_is_read_once_for_many_calls(site, tokens):
-    set_token(site, "t1")
-    assert await asyncio.gather(*(tokens.token() for _ in range(60))) == ["t1"] * 60
-    assert [await tokens.token() for _ in range(3)] == ["t1"] * 3
-    assert tokens._database.queries == 1
-
-
-async def test_after_a_discard_it_is_read_again_once(site, tokens):
-    set_token(site, "t1")
-    await tokens.token()
-    set_token(site, "t2")
-    assert await tokens.token() == "t1"
-    for _ in range(60):
-        tokens.discard("t1")
-    assert await asyncio.gather(*(tokens.token() for _ in range(60))) == ["t2"] * 60
-    assert tokens._database.queries == 2
-
-
-async def test_only_the_token_that_failed_is_discarded(site, tokens):
-    set_token(site, "t1")
-    await tokens.token()
-    set_token(site, "t2")
-    tokens.discard("t0")
-    assert await tokens.token() == "t1"
-    tokens.discard("t1")
-    assert await tokens.token() == "t2"
-    tokens.discard("t1")  # an answer to a call that was made with the former one
-    assert await tokens.token() == "t2"
-    assert tokens._database.queries == 2
-
-
-async def test_a_token_called_stale_is_refused_once_and_then_tried_again(site, tokens):
-    set_token(site, "t1")
-    tokens.discard(await tokens.token())
-    with pytest.raises(TokenUnavailableError, match="still holds the token") as error:
-        await tokens.token()
-    assert "t1" not in str(error.value)
-    # WeChat may have been wrong about it: a good token must not stay refused until the site changes it.
-    assert await tokens.token() == "t1"
-    tokens.discard("t1")
-    with pytest.raises(TokenUnavailableError, match="still holds the token"):
-        await tokens.token()
-    set_token(site, "t2")
-    assert await tokens.token() == "t2"
-
-
-@pytest.mark.parametrize(
-    "sql", ["DELETE FROM tp_accesstoken;", "UPDATE tp_accesstoken SET accesstoken = '';"]
-)
-async def test_no_token_at_all(site, tokens, sql):
-    site.run(sql)
-    with pytest.raises(TokenUnavailableError, match="holds no access token"):
-        await tokens.token()
-
-
-async def test_no_table_at_all(site, tokens):
-    site.run("DROP TABLE tp_accesstoken;")
-    with pytest.raises(TokenUnavailableError, match=r"cannot be read: .*tp_accesstoken") as error:
-        await tokens.token()
-    assert PASSWORD not in str(error.value)

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from bed.fakes import FakeClock
 from bed.mariadb import USER
 from bed.ports import eventually
 from bed.proxy import database_proxy, through
@@ -188,7 +189,8 @@ async def test_a_read_that_is_left_while_it_hangs_is_left_at_once(audience, prox
 
 
 async def test_a_token_that_cannot_be_read_is_read_once_for_all_who_wait(database, proxy):
-    tokens = TableTokenSource(database, DEFAULT_TOKEN_QUERY, "default")
+    clock = FakeClock()
+    tokens = TableTokenSource(database, DEFAULT_TOKEN_QUERY, "default", clock)
     proxy.hang()
     started = time.monotonic()
     found = await asyncio.gather(*(tokens.token() for _ in range(60)), return_exceptions=True)
@@ -198,6 +200,7 @@ async def test_a_token_that_cannot_be_read_is_read_once_for_all_who_wait(databas
         "the access token cannot be read: the site's database does not answer within 0.4 s"
     }
     proxy.hang(on=False)
+    clock.advance(5)
     assert await tokens.token() == "token-of-the-tests"
 
 

@@ -275,3 +275,51 @@ def test_the_shipped_file_lists_every_key_with_its_default(name, default):
     elif name not in WITHOUT_DEFAULT | EXAMPLES:
         default = default.get_secret_value() if isinstance(default, SecretStr) else default
         assert shown == (list(default) if isinstance(default, tuple) else default)
+
+
+# -- the account's id and secret ---------------------------------------------------------------------------
+
+FROM_API = '[accounts.default.token]\nsource = "api"\n' + MINIMAL
+
+
+@pytest.mark.parametrize(
+    ("account", "missing"),
+    [
+        ("", "app_id and app_secret (or app_secret_file)"),
+        ('app_id = " "\napp_secret = ""', "app_id and app_secret (or app_secret_file)"),
+        ('app_id = "wx1"', "app_secret (or app_secret_file)"),
+        ('app_id = "wx1"\napp_secret = "  "', "app_secret (or app_secret_file)"),
+        ('app_secret = "s3cret"', "app_id"),
+    ],
+)
+def test_the_source_api_needs_the_accounts_id_and_secret(file, account, missing):
+    message = refused(file(f"[accounts.default]\n{account}\n" + FROM_API))
+    assert f'accounts.default: token.source = "api" needs {missing}: WeChat gives the access token' in message
+
+
+def test_a_table_needs_neither(file):
+    assert settings_file.load(file()).accounts["default"].app_secret is None
+
+
+def test_the_secret_may_come_from_a_file(file, tmp_path):
+    (tmp_path / "secret").write_text("s3cret\n", encoding="utf-8")
+    account = '[accounts.default]\napp_id = "wx1"\napp_secret_file = "secret"\n'
+    settings = settings_file.load(file(account + FROM_API))
+    assert settings.accounts["default"].app_secret == SecretStr("s3cret")
+    assert "s3cret" not in str(settings.model_dump(mode="json"))
+    message = refused(file(account + 'app_secret = "s3cret"\n' + FROM_API))
+    assert "accounts.*.app_secret_file: app_secret is set as well" in message
+
+
+@pytest.mark.parametrize("secret", ['["s3cret"]', "{s3cret = 1}", "12345"])
+def test_a_secret_of_the_wrong_type_is_not_shown(file, secret):
+    account = f'[accounts.default]\napp_id = "wx1"\napp_secret = {secret}\n'
+    message = refused(file(account + FROM_API))
+    assert "accounts.default.app_secret: " in message
+    assert "12345" not in message
+
+
+def test_an_unknown_source_is_refused(file):
+    message = refused(file(FROM_API.replace('"api"', '"magic"')))
+    assert "token.source" in message
+    assert "'table' or 'api'" in message

@@ -9,6 +9,7 @@ import structlog
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
+from broadcastd.errcodes import in_words
 from broadcastd.model import Hold, HoldKind, Job
 from broadcastd.ports import Audience, Ledger
 from broadcastd.states import JOB_CLOSING, JobState
@@ -170,6 +171,7 @@ def _books(job: Job) -> dict[str, object]:
         "recipients": books.recipients,
         **{outcome.value: n for outcome, n in books.outcomes.items()},
         "by_channel": dict(books.sent_by_channel),
+        "errcodes": {in_words(code): n for code, n in books.errcodes.items()},
         "in_doubt": books.in_doubt,
         "duration_s": round((job.finished_at - job.accepted_at).total_seconds(), 3),
     }

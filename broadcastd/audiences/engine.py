@@ -45,6 +45,18 @@ class Database:
                     yield connection
 
     @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One connection of a writable database, for changes that are committed together, or not at all.
+
+        When it raises AudienceUnavailableError, the commit may have gone through all the same: look.
+        """
+        async with self.connection() as connection:
+            # SQLite would else take its lock with the first change, and refuse it to whoever has read before.
+            await connection.exec_driver_sql("BEGIN" if self._is_mysql else "BEGIN IMMEDIATE")
+            yield connection
+            await connection.exec_driver_sql("COMMIT")
+
+    @contextlib.asynccontextmanager
     async def blocks(self, statement: sa.TextClause, values: Any, size: int) -> AsyncIterator[Blocks]:
         """The rows of a query in blocks, through a server-side cursor. Each block must come in time."""
         async with self._slot(), contextlib.AsyncExitStack() as stack:
@@ -127,14 +139,23 @@ class Database:
                 await self.engine.dispose()
 
 
-def open_database(settings: AudienceSettings) -> Database:
-    """Build the pool; nothing is connected before it is needed."""
+def open_database(settings: AudienceSettings, *, writable: bool = False) -> Database:
+    """Build the pool; nothing is connected before it is needed. Each statement is committed by itself.
+
+    `writable`: in SQLite. What may be written in MySQL is a matter of the user's rights there.
+    """
     url = sa.make_url(settings.url.get_secret_value())
     if url.get_backend_name() == "sqlite":
         # As a URI, which alone can ask for read-only: # and % in a folder's name must be quoted in it.
-        read_only = f"file:{quote(Path(url.database or '').as_posix())}"
-        there = sa.URL.create("sqlite+aiosqlite", database=read_only, query={"mode": "ro", "uri": "true"})
-        engine = create_async_engine(there, pool_size=settings.pool_size, max_overflow=0)
+        file = f"file:{quote(Path(url.database or '').as_posix())}"
+        mode = {"mode": "rw" if writable else "ro", "uri": "true"}
+        engine = create_async_engine(
+            sa.URL.create("sqlite+aiosqlite", database=file, query=mode),
+            connect_args={"timeout": settings.query_timeout_s / 2},  # for the lock of another writer
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            isolation_level="AUTOCOMMIT",
+        )
     else:
         engine = create_async_engine(
             url.set(drivername="mysql+asyncmy").update_query_dict({"charset": "utf8mb4"}),

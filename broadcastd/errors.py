@@ -69,3 +69,11 @@ class CannotListenError(BroadcastdError):
 
 class NoDaemonError(BroadcastdError):
     """No daemon answers."""
+
+
+class TableUnfitError(BroadcastdError):
+    """The audience table cannot be synchronised as it is."""
+
+
+class SyncLostError(BroadcastdError):
+    """Another audience sync has taken over the table."""

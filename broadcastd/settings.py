@@ -122,6 +122,7 @@ class AudienceSettings(Section):
     pool_size: int = Field(10, ge=1, le=200)
     connect_timeout_s: Seconds = 10
     query_timeout_s: Seconds = 60
+    sync_calls_a_day: int = Field(500, ge=1)
 
     @field_validator("url")
     @classmethod

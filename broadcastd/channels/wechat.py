@@ -6,7 +6,7 @@ Three ways for a call to end (`outcomes.Answer`): answered, with an errcode; *re
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -84,6 +84,11 @@ class WechatApi:
         return await self._exchange(
             "POST", URL(f"{self._api_base}{path}"), body, lambda: True, MAX_ANSWER_BYTES
         )
+
+    async def get(self, path: str, query: Mapping[str, str], most_bytes: int) -> bytes | Answer:
+        """What a path that changes nothing answers with, or what went wrong."""
+        url = URL(f"{self._api_base}{path}").with_query(query)
+        return await self._exchange("GET", url, None, lambda: True, most_bytes)
 
     async def _exchange(
         self, method: str, url: URL, body: bytes | None, may_ask: Callable[[], bool], most_bytes: int

@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "drain": "broadcastd.cli.drain:drain",
     "who": "broadcastd.cli.who:who",
     "report": "broadcastd.cli.report:report",
+    "audience": "broadcastd.cli.audience:audience",
     "config": "broadcastd.cli.config:config",
     "ledger": "broadcastd.cli.ledger:ledger",
     "sandbox": "broadcastd.cli.sandbox:sandbox",

@@ -39,14 +39,17 @@ class Lines(Silent):
     def __init__(self) -> None:
         self._out = console()
         self._begun_s = time.monotonic()
+        self._told = 0
 
     def resumed(self, last: Pass) -> None:
         """See `SyncWatcher`."""
+        self._told = last.pages
         self._say(f"goes on after page {last.pages:,}")
 
     def advanced(self, last: Pass) -> None:
         """See `SyncWatcher`."""
-        if last.pages:
+        if last.pages != self._told and last.stage is not Stage.COMPLETE:
+            self._told = last.pages
             took_s = time.monotonic() - self._begun_s
             self._say(f"page {last.pages:,}: {counts_of(last)} of {last.total:,}, {took_s:,.1f} s")
 

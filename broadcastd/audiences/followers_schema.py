@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, sqlite
 
 OWN_TABLE = "broadcastd_followers"
 SIDE_TABLE = "broadcastd_sync"
@@ -31,6 +32,10 @@ def _bigint() -> sa.types.TypeEngine[int]:
     return sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
+def _seconds() -> sa.types.TypeEngine[datetime]:
+    return sa.DateTime().with_variant(sqlite.DATETIME(truncate_microseconds=True), "sqlite")
+
+
 def followers_table(name: str) -> sa.Table:
     """Of followers. Of the site's own table, these columns are what a sync needs; it may have others."""
     return sa.Table(
@@ -40,9 +45,7 @@ def followers_table(name: str) -> sa.Table:
         sa.Column("openid", _text(MAX_OPENID), nullable=False, unique=True),
         sa.Column("receive_status", sa.SmallInteger, nullable=False, server_default="1"),
         # Of the account's time zone, as `:now` is: for people, and for the site's own queries.
-        sa.Column("first_seen_at", sa.DateTime),
-        sa.Column("seen_at", sa.DateTime),
-        sa.Column("gone_at", sa.DateTime),
+        *(sa.Column(moment, _seconds()) for moment in ("first_seen_at", "seen_at", "gone_at")),
         sa.Column("seen_pass", _bigint(), nullable=False, server_default="0"),
         sqlite_autoincrement=True,  # an id means one follower for ever: the ledger goes by it
         **_OF_MYSQL,

@@ -33,7 +33,8 @@ def _bigint() -> sa.types.TypeEngine[int]:
 
 
 def _seconds() -> sa.types.TypeEngine[datetime]:
-    return sa.DateTime().with_variant(sqlite.DATETIME(truncate_microseconds=True), "sqlite")
+    in_text = sqlite.DATETIME(truncate_microseconds=True)  # type: ignore[no-untyped-call]
+    return sa.DateTime().with_variant(in_text, "sqlite")
 
 
 def followers_table(name: str) -> sa.Table:

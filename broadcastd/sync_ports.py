@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 
 from broadcastd.outcomes import Answer
 
+OWN_TABLE = "broadcastd_followers"
+"""What is filled when no table is named."""
+
 QUOTA_DAY = ZoneInfo("Asia/Shanghai")
 """WeChat's days begin at midnight there, as far as is known (docs/wechat-api.md, section 11)."""
 

@@ -8,7 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 
-OWN_TABLE = "broadcastd_followers"
 SIDE_TABLE = "broadcastd_sync"
 
 MAX_OPENID = 128

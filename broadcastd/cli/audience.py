@@ -12,14 +12,13 @@ import click
 from broadcastd.cli.main import Exit
 from broadcastd.cli.target import complain, config_option, print_json
 from broadcastd.errors import SettingsError
+from broadcastd.sync_ports import OWN_TABLE
 
 if TYPE_CHECKING:
     from broadcastd.delivery.audience_sync import SyncResult
     from broadcastd.settings import Settings
     from broadcastd.sync_app import SyncPlan
     from broadcastd.sync_ports import Standing
-
-OWN_TABLE = "broadcastd_followers"
 
 
 @click.group()

@@ -33,6 +33,8 @@ class UserListEndpoint:
                 status, body = endpoint._reply(self.path)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                if status // 100 == 3:
+                    self.send_header("Location", self.path)
                 self.end_headers()
                 self.wfile.write(body)
 

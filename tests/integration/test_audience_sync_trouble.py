@@ -219,6 +219,21 @@ async def test_broken_off_while_the_gone_are_marked(bench, monkeypatch):
     assert len(bench.endpoint.calls) == calls
 
 
+async def test_who_was_marked_before_the_answer_was_lost_is_counted(bench, monkeypatch):
+    await bench.sync()
+    bench.endpoint.followers = PEOPLE[:6]
+    mark_gone, lost = bench.table.mark_gone, [True]
+
+    async def marks_and_does_not_answer(*arguments):
+        done = await mark_gone(*arguments)
+        if lost and lost.pop():
+            raise AudienceUnavailableError("the site's database cut the connection")
+        return done
+
+    monkeypatch.setattr(bench.table, "mark_gone", marks_and_does_not_answer)
+    assert (await bench.sync()).last.gone == 4
+
+
 async def _cut(*_):
     raise ConnectionResetError
 

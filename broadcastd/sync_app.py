@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.followers_table import SqlFollowersTable
-from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.channels.user_list import WechatUserList
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
@@ -18,6 +17,7 @@ from broadcastd.delivery.audience_sync import AudienceSync, SyncResult, SyncWatc
 from broadcastd.errors import TableUnfitError
 from broadcastd.settings import AccountSettings
 from broadcastd.sync_ports import Standing
+from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
 
 PROC = Path("/proc")
 
@@ -64,7 +64,10 @@ async def _built(plan: SyncPlan, watcher: SyncWatcher, clock: Clock) -> AsyncIte
         stack.push_async_callback(database.close)
         api = WechatApi(settings.api_base, settings.http, 1)
         stack.push_async_callback(api.close)
-        tokens = TableTokenSource(database, settings.token.query, plan.account)
+        # Nobody keeps it fresh here: it is fetched when it is needed, and again when WeChat calls it stale.
+        tokens = TOKEN_SOURCES[settings.token.source](
+            AccountParts(plan.account, settings, database, api, clock)
+        )
         calls_a_day = settings.audience.sync_calls_a_day
         yield AudienceSync(table, WechatUserList(api), tokens, clock, watcher, calls_a_day)
 

@@ -43,7 +43,6 @@ LONGEST_PAUSE_S = 30
 """For an access token. What takes longer waits for an operator, and so does the sync."""
 NEXT_MINUTE_S = 60
 """45011 says: slower, again next minute."""
-QUOTA_USED_UP = 45009
 INVALID_OPENID = 40003
 
 
@@ -206,7 +205,7 @@ class AudienceSync:
         return await self._users.page(before.next_openid, token)
 
     def _give_up_if_hopeless(self, answer: Answer, action: Action, tries: int) -> None:
-        if answer.errcode == QUOTA_USED_UP:
+        if action is Action.QUOTA:
             raise _StopError(End.USED_UP, f"{_why(answer)}; {self._goes_on()}")
         if action not in (Action.RETRY, Action.REFRESH, Action.SLOW) or tries >= TRIES:
             raise _StopError(End.TROUBLE, _why(answer))

@@ -54,8 +54,9 @@ def sync(
     Exit codes: 0 the table is up to date, 1 trouble with WeChat or the database, 5 not now (today's calls are
     used up, another sync is at work, or suspiciously many would be gone).
     """
-    from broadcastd import settings_file, sync_app
+    from broadcastd import log, settings_file, sync_app
 
+    log.configure("error")  # to stderr; what happens is told here in its own words
     plan = _plan(settings_file.load(config or settings_file.find()), account, table)
     if dry_run:
         _tell_what_it_would_do(plan, create=create, as_json=as_json, **how)

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 @click.option("--latency-ms", default="0", show_default=True, help="Time an answer takes: 50, or 20-80.")
 @click.option("--error", "errors", multiple=True, metavar="[ENDPOINT:]ERRCODE=SHARE", help="As -1=0.05.")
 @click.option("--outage", "outages", multiple=True, metavar="KIND[=SHARE]", help="As hang=0.1, or http_503.")
+@click.option(
+    "--quota",
+    "quotas",
+    multiple=True,
+    metavar="ENDPOINT=N",
+    help="Calls a day, as custom=1000; 0 is no limit.",
+)
 @click.option("--seed", default=0, help="Of all chance.")
 @click.option("--json", "as_json", is_flag=True, help="The start line as one JSON object.")
 def sandbox(as_json: bool, **settings: Any) -> None:
@@ -48,6 +55,7 @@ def sandbox(as_json: bool, **settings: Any) -> None:
         settings["open"] = settings.pop("open_")
         settings["latency_ms"] = _latency(settings["latency_ms"])
         settings["errors"] = dict(_share(text) for text in settings["errors"])
+        settings["quotas"] = dict(_whole(text) for text in settings["quotas"])
         settings["outages"] = [
             {"kind": kind, "share": share} for kind, share in map(_share, settings["outages"])
         ]
@@ -91,3 +99,11 @@ def _share(text: str) -> tuple[str, float]:
         return name, float(share) if share else 1.0
     except ValueError:
         raise ValueError(f"{text}: the share must be a number from 0 to 1") from None
+
+
+def _whole(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    try:
+        return name, int(number)
+    except ValueError:
+        raise ValueError(f"{text}: takes a name and a number, as custom=1000") from None

@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from random import Random
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from broadcastd.sandbox.endpoints import SENDS, named
 
 AFTER_SEND = "_after_send"
-SENDS = frozenset({"custom", "template"})
-Endpoint = Literal["token", "stable_token", "custom", "template"]
+_SENDS = frozenset(SENDS)
 
 
 class Kind(StrEnum):
@@ -32,6 +41,15 @@ class Kind(StrEnum):
     REDIRECT = "redirect"  # 302 to a path that records who followed
 
 
+def is_looked_at(outage: str) -> bool:
+    """Whether the call is answered as ever, for the record if not for the caller."""
+    return outage.endswith(AFTER_SEND)
+
+
+def _endpoint(name: str) -> str:
+    return named(name).name
+
+
 class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +60,7 @@ class FaultSpec(_Spec):
     share: float = Field(1.0, ge=0, le=1)
     count: int | None = Field(None, ge=1)
     duration_s: float | None = Field(None, gt=0)
-    endpoint: Endpoint | None = None
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
 
 
 class OutageSpec(FaultSpec):
@@ -74,7 +92,7 @@ class Change(_Spec):
     """A change at run time: what is named is replaced as a whole, the rest stays.
 
     `latency_ms`: a number, or [from, to]. `errors`: errcode (or `endpoint:errcode`) to a share or a
-    `FaultSpec`; without an endpoint it strikes the two sends. `outages`: kinds or `OutageSpec`s; without an
+    `FaultSpec`; without an endpoint it strikes the sends. `outages`: kinds or `OutageSpec`s; without an
     endpoint they strike every call.
     """
 
@@ -196,8 +214,10 @@ def _refuses(fault: Fault) -> bool:
 
 def _error_key(key: str) -> tuple[int, str]:
     endpoint, _, code = key.rpartition(":")
-    if endpoint not in ("", "token", "stable_token", *SENDS):
-        raise ValueError(f"errors: no endpoint is called {endpoint}")
+    try:
+        endpoint = named(endpoint).name if endpoint else ""
+    except ValueError as error:
+        raise ValueError(f"errors: {error}") from error
     try:
         errcode = int(code)
     except ValueError:
@@ -210,7 +230,7 @@ def _error_key(key: str) -> tuple[int, str]:
 def _error_fault(key: str, spec: FaultSpec, now: float) -> Fault:
     errcode, named = _error_key(key)
     endpoint = named or spec.endpoint
-    return _fault(str(errcode), spec, frozenset({endpoint}) if endpoint else SENDS, now)
+    return _fault(str(errcode), spec, frozenset({endpoint}) if endpoint else _SENDS, now)
 
 
 def _outage_fault(spec: OutageSpec, now: float) -> Fault:

@@ -5,10 +5,14 @@ from typing import Any
 
 import orjson
 
+from broadcastd.sandbox.keywords import wrong_keyword
+
 # Below so many characters no text is over 2,048 bytes, as none takes more than 4: spares the encoding.
 _BYTES_A_CHARACTER = 4
 # No length is guaranteed, 28 is usual (reference, section 7).
 MAX_OPENID_LENGTH = 128
+# The longest list of a mass message (reference, section 4).
+MASS_OPENIDS = 10_000
 
 
 @dataclass(slots=True)
@@ -48,8 +52,8 @@ def has_escapes(body: bytes) -> bool:
     return False
 
 
-def check_custom(message: dict[str, Any], max_text_bytes: int) -> int:
-    """The errcode of a customer-service message, 0 when it is in order; only `text` is imitated."""
+def check_text(message: dict[str, Any], max_text_bytes: int) -> int:
+    """The errcode of a message's text, 0 when it is in order; only `text` is imitated."""
     if message.get("msgtype") != "text":
         return 40008
     text = message.get("text")
@@ -58,11 +62,21 @@ def check_custom(message: dict[str, Any], max_text_bytes: int) -> int:
         return 44004
     if len(content) * _BYTES_A_CHARACTER > max_text_bytes and len(content.encode()) > max_text_bytes:
         return 45002
-    return 0 if named(message) else 40003
+    return 0
 
 
-def check_template(message: dict[str, Any], templates: tuple[str, ...]) -> tuple[int, str]:
-    """The errcode of a template message and what `errmsg` adds; any template is known when none is given."""
+def check_custom(message: dict[str, Any], max_text_bytes: int) -> int:
+    """The errcode of a customer-service message, 0 when it is in order."""
+    return check_text(message, max_text_bytes) or (0 if named(message) else 40003)
+
+
+def check_template(
+    message: dict[str, Any], templates: tuple[str, ...], constants: tuple[str, ...]
+) -> tuple[int, str]:
+    """The errcode of a template or subscribe message and what `errmsg` adds.
+
+    Any template is known when none is given.
+    """
     template_id = message.get("template_id")
     if not isinstance(template_id, str) or not template_id:
         return 40036, ""
@@ -76,7 +90,22 @@ def check_template(message: dict[str, Any], templates: tuple[str, ...]) -> tuple
     for key, entry in data.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("value"), str | int | float):
             return 47003, f" data.{key}.value invalid"
-    return 0, ""
+    wrong = wrong_keyword(data, constants)
+    return (47003, f" data.{wrong}.value invalid") if wrong else (0, "")
+
+
+def check_mass(message: dict[str, Any], max_text_bytes: int) -> int:
+    """The errcode of a mass message by list, 0 when it is in order."""
+    openids = message.get("touser")
+    if not isinstance(openids, list) or not all(isinstance(name, str) and name for name in openids):
+        return 40031
+    if len(openids) == 1:
+        return 40130
+    if not 2 <= len(openids) <= MASS_OPENIDS:
+        return 40032
+    if max(map(len, openids)) > MAX_OPENID_LENGTH:
+        return 40031
+    return check_text(message, max_text_bytes)
 
 
 def named(message: dict[str, Any]) -> str:
@@ -99,8 +128,8 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def client_msg_id_of(message: dict[str, Any]) -> str:
-    """The `client_msg_id`, as text, or an empty one."""
-    value = message.get("client_msg_id")
+    """The `client_msg_id`, or `clientmsgid` as a mass message calls it, as text, or an empty one."""
+    value = message.get("client_msg_id") or message.get("clientmsgid")
     return str(value) if value else ""
 
 

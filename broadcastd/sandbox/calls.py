@@ -1,13 +1,15 @@
 """The record of every call, in columns: about 50 bytes a call, so that a million calls cost 50 MB."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from heapq import merge
+from itertools import islice
 
-ENDPOINTS = ("token", "stable_token", "custom", "template", "redirected", "unknown")
-SENDS_ENDPOINTS = ("custom", "template")
-_ENDPOINT_NO = {name: number for number, name in enumerate(ENDPOINTS)}
+from broadcastd.sandbox.endpoints import NAMES
+
+_ENDPOINT_NO = {name: number for number, name in enumerate(NAMES)}
 # Above 2^53, as in life: whoever reads it as a float loses it (reference, section 0).
 FIRST_MSGID = 3_557_254_367_000_000_000
 # Different texts are kept whole up to so much in all; of later ones a digest is kept.
@@ -22,14 +24,15 @@ class Entry:
     """One call while it is being answered.
 
     `processed` is false when an outage struck before the call was looked at: then `errcode` says nothing.
-    `row` is -1 when no openid was named. `answered_at` is 0 while there is no answer, and stays 0 when an
-    outage took its place.
+    `row` is -1 when no openid was named; `rows` are the followers whom a mass message reached. `answered_at`
+    is 0 while there is no answer, and stays 0 when an outage took its place.
     """
 
     at: float
     endpoint: str
     outage: str = ""
     row: int = -1
+    rows: Sequence[int] = ()
     errcode: int = 0
     token_ok: bool = False
     delivered: bool = False
@@ -124,6 +127,7 @@ class Calls:
         self._flags = array("B")
         self._text = array("Q")
         self._outages: dict[int, str] = {}
+        self._rows: dict[int, Sequence[int]] = {}
         # Message ids are all different: one after the other in one buffer, with the end of each.
         self._ids = bytearray()
         self._ids_end = array("Q")
@@ -135,6 +139,8 @@ class Calls:
         """Record a call, and what it delivered; its number is the length before."""
         if entry.outage:
             self._outages[len(self._at)] = entry.outage
+        if entry.rows:
+            self._rows[len(self._at)] = entry.rows
         self._at.append(entry.at)
         self._answered_at.append(entry.answered_at)
         self._endpoint.append(_ENDPOINT_NO[entry.endpoint])
@@ -157,8 +163,10 @@ class Calls:
         self.counts[key] = self.counts.get(key, 0) + 1
         self.repeats += entry.repeat
         if entry.delivered:
-            self.delivered[entry.endpoint] = self.delivered.get(entry.endpoint, 0) + 1
-            self.deliveries.add(entry.row)
+            rows = entry.rows or (entry.row,)
+            self.delivered[entry.endpoint] = self.delivered.get(entry.endpoint, 0) + len(rows)
+            for row in rows:
+                self.deliveries.add(row)
 
     def answer(self, number: int, at: float) -> None:
         """Call `number` is being answered."""
@@ -172,9 +180,10 @@ class Calls:
         """What each follower got of messages whose text contains `part`."""
         wanted = self._texts.numbers_with(part)
         found = Deliveries()
-        for text, flags, row in zip(self._text, self._flags, self._row, strict=True):
+        for number, (text, flags, row) in enumerate(zip(self._text, self._flags, self._row, strict=True)):
             if flags & _DELIVERED and text in wanted:
-                found.add(row)
+                for each in self._rows.get(number, (row,)):
+                    found.add(each)
         return found
 
     def at(self, number: int) -> float:
@@ -191,9 +200,10 @@ class Calls:
         start = self._ids_end[number - 1] if number else 0
         return Entry(
             at=self._at[number],
-            endpoint=ENDPOINTS[self._endpoint[number]],
+            endpoint=NAMES[self._endpoint[number]],
             outage=self._outages.get(number, ""),
             row=self._row[number],
+            rows=self._rows.get(number, ()),
             errcode=self._errcode[number],
             token_ok=bool(flags & _TOKEN_OK),
             delivered=bool(flags & _DELIVERED),
@@ -208,13 +218,14 @@ class Calls:
         """Up to `limit` call numbers from `since` on, of one follower when `row` is given."""
         if row is None:
             return list(range(since, min(len(self), since + limit)))
-        found: list[int] = []
-        number = since
-        while len(found) < limit:
-            try:
+        many = (number for number, rows in self._rows.items() if number >= since and row in rows)
+        return list(islice(merge(self._numbers_of(row, since), many), limit))
+
+    def _numbers_of(self, row: int, number: int) -> Iterator[int]:
+        try:
+            while True:
                 number = self._row.index(row, number)
-            except ValueError:
-                break
-            found.append(number)
-            number += 1
-        return found
+                yield number
+                number += 1
+        except ValueError:
+            return

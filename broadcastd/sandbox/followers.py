@@ -2,6 +2,7 @@
 
 from array import array
 from enum import IntEnum, StrEnum
+from itertools import islice
 
 from broadcastd.sandbox.openids import number_of, openid
 from broadcastd.sandbox.options import Options
@@ -70,6 +71,16 @@ class Followers:
     def follows(self, row: int) -> bool:
         """Whether the person follows the account."""
         return self._standing[row] == Standing.FOLLOWS
+
+    @property
+    def total(self) -> int:
+        """How many follow the account."""
+        return self._standing.tobytes().count(bytes([Standing.FOLLOWS]))
+
+    def following(self, first: int, limit: int) -> list[int]:
+        """The rows of up to `limit` followers, from row `first` on."""
+        rows = range(first, len(self._standing))
+        return list(islice((row for row in rows if self._standing[row] == Standing.FOLLOWS), limit))
 
     def spend(self, row: int, now: float) -> int:
         """Take one message of the follower's allowance: 0, or 45015 (window closed), or 45047 (used up)."""

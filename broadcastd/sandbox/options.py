@@ -13,7 +13,10 @@ TOKEN_EXPIRES_IN_S = 7200
 MAX_TEXT_BYTES = 2048
 # What custom/send says of someone who left is not known: any of these (reference, section 11).
 UNFOLLOWED_ERRCODES = (43004, 40003, 45015)
+# Documented are 64 bytes, yet 34 were refused (reference, section 4).
+MAX_CLIENTMSGID = 32
 
+USER_NAME = "gh_5a4db0c50001"
 APP_ID = "wx5a4db0c500000001"
 APP_SECRET = "5a4db0c55a4db0c55a4db0c55a4db0c5"  # noqa: S105  # public
 
@@ -24,7 +27,10 @@ class Options:
 
     Followers are numbered: `openid(0)` … inside the window first, then those outside it, then those who
     unfollowed. `open` lets any other openid count as a follower inside the window; it is the default when no
-    number is given. Port 0 is a free port. `errors` and `outages` are as in `behaviour.Change`.
+    number is given. Port 0 is a free port. `errors` and `outages` are as in `behaviour.Change`, `quotas`
+    as in `Quotas.change`, `results` as in `results.ResultsChange`. `constants` are the approved values of `const`
+    keywords, `consents` how many each follower has given for each template, `last_next_openid` whether the
+    last page of user/get names one more.
     """
 
     host: str = "127.0.0.1"
@@ -43,16 +49,23 @@ class Options:
     expires_in_s: int = TOKEN_EXPIRES_IN_S
     max_text_bytes: int = MAX_TEXT_BYTES
     templates: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    consents: int = 0
+    max_clientmsgid: int = MAX_CLIENTMSGID
+    last_next_openid: bool = True
+    quotas: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    user_name: str = USER_NAME
     latency_ms: float | tuple[float, float] = 0
     errors: Mapping[str, Any] = field(default_factory=dict)
     outages: Sequence[Any] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("inside", "outside", "unfollowed", "allowance", "window_s"):
+        for name in ("inside", "outside", "unfollowed", "allowance", "window_s", "consents"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        for name in ("expires_in_s", "max_text_bytes"):
+        for name in ("expires_in_s", "max_text_bytes", "max_clientmsgid"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         for name in ("port", "control_port"):

@@ -7,7 +7,7 @@ import struct
 from aiohttp import web
 
 from broadcastd.sandbox.behaviour import AFTER_SEND, Kind
-from broadcastd.sandbox.wechat import REDIRECTED
+from broadcastd.sandbox.endpoints import REDIRECTED
 
 _PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>\r\n"
 _REASONS = {

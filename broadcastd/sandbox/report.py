@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from broadcastd.sandbox.calls import FIRST_MSGID, SENDS_ENDPOINTS
+from broadcastd.sandbox.calls import FIRST_MSGID, Entry
+from broadcastd.sandbox.endpoints import SENDS
 from broadcastd.sandbox.wechat import WeChat
 
 
@@ -14,10 +15,10 @@ def summarize(wechat: WeChat) -> dict[str, Any]:
         by_endpoint.setdefault(endpoint, {})[label] = count
     return {
         "calls": len(record),
-        "sends": sum(sum(by_endpoint.get(endpoint, {}).values()) for endpoint in SENDS_ENDPOINTS),
+        "sends": sum(sum(by_endpoint.get(endpoint, {}).values()) for endpoint in SENDS),
         "by_endpoint": by_endpoint,
         "delivered": deliveries.total,
-        "delivered_by_channel": {channel: record.delivered.get(channel, 0) for channel in SENDS_ENDPOINTS},
+        "delivered_by_channel": {channel: record.delivered.get(channel, 0) for channel in SENDS},
         "followers_reached": deliveries.reached,
         "followers_repeated": deliveries.repeated,
         "first_repeated": [
@@ -44,7 +45,13 @@ def describe_call(wechat: WeChat, number: int) -> dict[str, Any]:
         "token_ok": entry.token_ok,
         "delivered": entry.delivered,
         "repeat": entry.repeat,
-        "msgid": FIRST_MSGID + number if entry.delivered and entry.endpoint == "template" else None,
+        "msgid": FIRST_MSGID + number if _has_msgid(entry) else None,
         "client_msg_id": entry.client_msg_id,
         "text": entry.text,
+        "reached": len(entry.rows) or int(entry.delivered),
     }
+
+
+def _has_msgid(entry: Entry) -> bool:
+    accepted = entry.processed and entry.errcode == 0 and not entry.repeat
+    return accepted and entry.endpoint in ("template", "subscribe")

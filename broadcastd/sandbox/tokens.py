@@ -9,7 +9,6 @@ from string import ascii_letters, digits
 OVERLAP_S = 300.0
 FORCED_PER_DAY = 20
 FORCED_APART_S = 30.0
-CLASSIC_PER_DAY = 2000
 DAY_S = 86_400.0
 MAX_TOKEN_LENGTH = 512
 # Older ones are forgotten and answered as unknown; a day's quota fits five times.
@@ -39,7 +38,6 @@ class Tokens:
         self._known: dict[str, Token] = {}
         self._classic = self._issue(now, first)
         self._stable: Token | None = None
-        self._classic_at: list[float] = []
         self._forced_at: list[float] = []
 
     @property
@@ -62,16 +60,8 @@ class Tokens:
             return 40001
         return 42001 if now >= token.expires_at else 0
 
-    def classic(self, now: float) -> Token | None:
-        """A new token; the former is usable for 5 minutes more. None: the day's quota is used up (45009)."""
-        self._classic_at = [at for at in self._classic_at if now - at < DAY_S]
-        if len(self._classic_at) >= CLASSIC_PER_DAY:
-            return None
-        self._classic_at.append(now)
-        return self.renew(now)
-
     def renew(self, now: float) -> Token:
-        """As `classic`, outside the quota: the site's own refresher at work."""
+        """A new classic token; the former is usable for 5 minutes more."""
         self._classic.replaced_at = min(self._classic.replaced_at, now + OVERLAP_S)
         self._classic = self._issue(now)
         return self._classic

@@ -26,6 +26,7 @@ class ReceivingSide:
             "sandbox", "--json", "--port", "0", "--allowance", "0",
             "--inside", str(options.recipients - outside), "--outside", str(outside),
             "--latency-ms", str(options.latency_ms), "--seed", str(options.seed),
+            "--quota", "all=0",
         )  # fmt: skip
         self._life = Life(command, folder / "sandbox.log")
         started = self._life.event(NAMELESS, STARTS_WITHIN_S)

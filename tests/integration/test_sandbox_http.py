@@ -69,7 +69,7 @@ async def test_the_sends_and_what_the_summary_says_of_them(caller, sandbox):
         "custom": {"0": 3, "40003": 1, "43004": 1, "45015": 2},
         "template": {"0": 3},
     }
-    assert summary["delivered_by_channel"] == {"custom": 3, "template": 3}
+    assert summary["delivered_by_channel"] == {"custom": 3, "template": 3, "subscribe": 0, "mass": 0}
     assert summary["followers_reached"] == 5
     assert summary["first_repeated"] == [{"openid": openid(4), "count": 2}]
     assert summary["in_flight_max"] == 1

@@ -88,7 +88,7 @@ def test_every_kind_but_refuse_has_its_after_send(kind):
         ({"errors": {"-1": 2}}, "errors"),
         ({"errors": {"x": 1}}, "x is not an errcode"),
         ({"errors": {"0": 1}}, "0 is not an error"),
-        ({"errors": {"mass:-1": 1}}, "mass"),
+        ({"errors": {"sms:-1": 1}}, "sms"),
         ({"outages": ["flood"]}, "flood"),
         ({"outages": ["refuse_after_send"]}, "refuse"),
         ({"outages": [{"kind": "refuse", "share": 0.5}]}, "refuse"),

@@ -1,6 +1,6 @@
 import pytest
 
-from broadcastd.sandbox.tokens import CLASSIC_PER_DAY, Tokens
+from broadcastd.sandbox.tokens import Tokens
 
 NOW = 1_700_000_000.0
 
@@ -25,7 +25,7 @@ def test_other_tokens(tokens, text, errcode):
 
 
 def test_a_classic_token_outlives_its_successor_by_five_minutes(tokens):
-    second = tokens.classic(NOW + 10)
+    second = tokens.renew(NOW + 10)
     assert tokens.current == second.text
     assert tokens.check("first", NOW + 309) == 0
     assert tokens.check("first", NOW + 310) == 40001
@@ -33,15 +33,9 @@ def test_a_classic_token_outlives_its_successor_by_five_minutes(tokens):
 
 
 def test_two_more_calls_do_not_prolong_the_former(tokens):
-    tokens.classic(NOW)
-    tokens.classic(NOW + 200)
+    tokens.renew(NOW)
+    tokens.renew(NOW + 200)
     assert tokens.check("first", NOW + 300) == 40001
-
-
-def test_the_classic_quota_is_2000_a_day(tokens):
-    assert all(tokens.classic(NOW) for _ in range(CLASSIC_PER_DAY))
-    assert tokens.classic(NOW + 86_399) is None
-    assert tokens.classic(NOW + 86_400) is not None
 
 
 def test_the_stable_token_stays_the_same_until_its_last_minutes(tokens):
@@ -55,7 +49,7 @@ def test_the_stable_token_stays_the_same_until_its_last_minutes(tokens):
 
 def test_stable_and_classic_do_not_touch_each_other(tokens):
     token = tokens.stable(NOW, force=False)
-    tokens.classic(NOW)
+    tokens.renew(NOW)
     tokens.stable(NOW, force=True)
     assert tokens.check("first", NOW + 299) == 0
     assert tokens.check(token.text, NOW) == 40001

@@ -294,5 +294,5 @@ def test_stable_token_wants_a_post():
 
 def test_another_path_is_no_url_of_the_service():
     account = Account()
-    assert account.errcode("/cgi-bin/message/mass/send", {}) == 40066
+    assert account.errcode("/cgi-bin/message/mass/sendall", {}) == 40066
     assert account.last.endpoint == "unknown"

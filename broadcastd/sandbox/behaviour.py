@@ -24,7 +24,10 @@ _SENDS = frozenset(SENDS)
 
 
 class Kind(StrEnum):
-    """What an outage does to a call. All but `refuse` also exist with `_after_send`: delivered, then lost."""
+    """What an outage does to a call.
+
+    Those that take the answer away, all but `refuse`, also exist with `_after_send`: delivered, then lost.
+    """
 
     REFUSE = "refuse"  # nobody listens on the API port
     HANG = "hang"  # the request is read, the answer never comes
@@ -39,11 +42,19 @@ class Kind(StrEnum):
     EMPTY = "empty"  # 200 with no body
     HALF = "half"  # half an answer, then closed
     REDIRECT = "redirect"  # 302 to a path that records who followed
+    ENDLESS = "endless"  # 200 with a body that never ends
+    # These three bring the true answer in the end:
+    SLOW = "slow"  # after `seconds`
+    TRICKLE = "trickle"  # one byte after the other, in `seconds` in all
+    WRONG_TYPE = "wrong_type"  # as text/html
+
+
+_ANSWERED = frozenset({Kind.SLOW, Kind.TRICKLE, Kind.WRONG_TYPE})
 
 
 def is_looked_at(outage: str) -> bool:
     """Whether the call is answered as ever, for the record if not for the caller."""
-    return outage.endswith(AFTER_SEND)
+    return outage.endswith(AFTER_SEND) or outage in _ANSWERED
 
 
 def _endpoint(name: str) -> str:
@@ -64,14 +75,18 @@ class FaultSpec(_Spec):
 
 
 class OutageSpec(FaultSpec):
-    """An outage: a `Kind`, with `_after_send` if the message is to be delivered all the same."""
+    """An outage: a `Kind`, with `_after_send` if the message is to be delivered all the same.
+
+    `seconds`: how long `slow` and `trickle` take, for all of them that are at work.
+    """
 
     kind: str
+    seconds: float = Field(5.0, gt=0)
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
         kind = self.kind.removesuffix(AFTER_SEND)
-        if kind not in list(Kind) or self.kind == Kind.REFUSE + AFTER_SEND:
+        if kind not in list(Kind) or (kind != self.kind and kind in {Kind.REFUSE, *_ANSWERED}):
             raise ValueError(
                 f"kind must be one of {', '.join(Kind)} (or one with {AFTER_SEND}), not {self.kind}"
             )
@@ -143,6 +158,7 @@ class Behaviour:
         self._latency_ms = (0.0, 0.0)
         self._errors: list[Fault] = []
         self._outages: list[Fault] = []
+        self.outage_s: float = OutageSpec.model_fields["seconds"].default
 
     def change(self, change: Mapping[str, Any], now: float) -> None:
         """Apply a `Change`; `ValueError` says in one line what is wrong with it."""
@@ -155,12 +171,14 @@ class Behaviour:
         if asked.errors is not None:
             self._errors = [_error_fault(key, spec, now) for key, spec in asked.errors.items() if spec.share]
         if asked.outages is not None:
-            self._outages = [_outage_fault(spec, now) for spec in asked.outages]
+            self._outages = []
+            for spec in asked.outages:
+                self._add_outage(spec, now)
 
     def add_outage(self, outage: Mapping[str, Any], now: float) -> None:
         """One outage more (an `OutageSpec`); `ValueError` as in `change`."""
         try:
-            self._outages.append(_outage_fault(OutageSpec.model_validate(dict(outage)), now))
+            self._add_outage(OutageSpec.model_validate(dict(outage)), now)
         except ValidationError as error:
             raise ValueError(_readable(error)) from error
 
@@ -190,6 +208,11 @@ class Behaviour:
             "errors": [fault.describe(now) for fault in self._errors if fault.left and now < fault.until],
             "outages": [fault.describe(now) for fault in self._outages if fault.left and now < fault.until],
         }
+
+    def _add_outage(self, spec: OutageSpec, now: float) -> None:
+        self._outages.append(_outage_fault(spec, now))
+        if "seconds" in spec.model_fields_set:
+            self.outage_s = spec.seconds
 
     def _pick(self, faults: list[Fault], endpoint: str, now: float) -> str:
         # One draw for all, so that each fault keeps exactly its share.

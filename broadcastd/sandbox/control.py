@@ -1,24 +1,24 @@
 """The control: what a test or a person asks of a running sandbox, as JSON over HTTP under /sandbox/."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from broadcastd.sandbox.asking import MAX_NUMBER, answer_errors, as_json, number_of, object_of
+from broadcastd.sandbox.consents import MAX_CONSENTS
+from broadcastd.sandbox.control_callback import callback_routes
 from broadcastd.sandbox.followers import Interaction
 
 if TYPE_CHECKING:
     from broadcastd.sandbox.server import Sandbox
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Deliveries are streamed so many lines at a time: a million of them are 30 MB.
 _LINES_AT_ONCE = 1000
 _MAX_CALLS = 100_000
-# Of a query: keeps "inf" and the like out of int(), and times of this century in.
-_MAX_NUMBER = float((1 << 32) - 1)
 
 
 class TokenChange(BaseModel):
@@ -32,7 +32,10 @@ class TokenChange(BaseModel):
 
 
 class FollowerChange(BaseModel):
-    """What followers do, or what happens to them. `errcode` answers every send to them; 0 ends it."""
+    """What followers do, without a push, or what happens to them.
+
+    `errcode` answers every send to them; 0 ends it. `consents`: a template id to the messages consented to.
+    """
 
     model_config = ConfigDict(extra="forbid")
     openids: list[str] = Field(min_length=1)
@@ -40,12 +43,13 @@ class FollowerChange(BaseModel):
     window: Literal["closed"] | None = None
     unfollow: bool = False
     errcode: int | None = None
+    consents: dict[str, Annotated[int, Field(ge=0, le=MAX_CONSENTS)]] | None = None
 
 
 def control_app(sandbox: "Sandbox") -> web.Application:
     """The control of `sandbox`."""
     control = _Control(sandbox)
-    app = web.Application(middlewares=[_answer_errors], client_max_size=64 << 20)
+    app = web.Application(middlewares=[answer_errors], client_max_size=64 << 20)
     app.add_routes(
         [
             web.get("/sandbox/", control.index),
@@ -66,47 +70,8 @@ def control_app(sandbox: "Sandbox") -> web.Application:
             web.post("/sandbox/reset", control.reset),
         ]
     )
+    app.add_routes(callback_routes(sandbox))
     return app
-
-
-@web.middleware
-async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except ConnectionError:
-        # The caller had enough in the middle of a stream: what is returned goes nowhere.
-        return web.Response()
-    except ValidationError as error:
-        first = error.errors()[0]
-        return _json({"error": f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"}, 400)
-    except ValueError as error:
-        return _json({"error": str(error)}, 400)
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    try:
-        value = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"the body is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError("the body must be a JSON object")  # noqa: TRY004  # the caller's mistake
-    return value
-
-
-def _number(request: web.Request, name: str, default: float) -> float:
-    text = request.query.get(name)
-    try:
-        number = default if text is None else float(text)
-    except ValueError:
-        number = -1.0
-    # Also false for "nan".
-    if not 0 <= number <= _MAX_NUMBER:
-        raise ValueError(f"{name} must be a number from 0 on, not {text}")
-    return number
 
 
 class _Control:
@@ -122,26 +87,26 @@ class _Control:
             for route in request.app.router.routes()
             if route.resource
         }
-        return _json(
+        return as_json(
             {**self._sandbox.address(), "routes": sorted(route for route in routes if "HEAD" not in route)}
         )
 
     async def summary(self, _: web.Request) -> web.Response:
         """Totals."""
-        return _json(self._sandbox.summary())
+        return as_json(self._sandbox.summary())
 
     async def calls(self, request: web.Request) -> web.Response:
         """The calls from number `since` on, of one `openid` if named; `next` goes on from there."""
-        since = int(_number(request, "since", 0))
-        limit = min(int(_number(request, "limit", 1000)), _MAX_CALLS)
+        since = int(number_of(request, "since", 0))
+        limit = min(int(number_of(request, "limit", 1000)), _MAX_CALLS)
         found = self._sandbox.calls(request.query.get("openid"), since, limit)
         following = found[-1]["number"] + 1 if found else since
-        return _json({"calls": found, "next": following, "total": len(self._sandbox.record)})
+        return as_json({"calls": found, "next": following, "total": len(self._sandbox.record)})
 
     async def answered(self, request: web.Request) -> web.Response:
         """How many calls were answered from `since` to `until`, in seconds since 1970."""
-        since, until = _number(request, "since", 0), _number(request, "until", _MAX_NUMBER)
-        return _json({"answered": self._sandbox.record.answered(since, until)})
+        since, until = number_of(request, "since", 0), number_of(request, "until", MAX_NUMBER)
+        return as_json({"answered": self._sandbox.record.answered(since, until)})
 
     async def deliveries(self, request: web.Request) -> web.StreamResponse:
         """Everybody who got something: `format` is json (one object), lines (JSON lines) or tsv.
@@ -164,23 +129,26 @@ class _Control:
         return response
 
     async def wait(self, request: web.Request) -> web.Response:
-        """Answer once so many `calls` came, so many were `delivered`, and the port is open if `listening=1`.
+        """Answer once so many `calls` came, so many were `delivered`, so many pushes have ended (`pushed`).
+
+        And the port is open, if `listening=1`.
 
         Or after `timeout_s`, with `reached` false.
         """
-        calls, delivered = int(_number(request, "calls", 0)), int(_number(request, "delivered", 0))
-        reached = True
+        calls, delivered = int(number_of(request, "calls", 0)), int(number_of(request, "delivered", 0))
+        pushed, reached = int(number_of(request, "pushed", 0)), True
         try:
-            async with asyncio.timeout(_number(request, "timeout_s", 60)):
-                await self._sandbox.wait_for(calls, delivered, _number(request, "listening", 0) > 0)
+            async with asyncio.timeout(number_of(request, "timeout_s", 60)):
+                await self._sandbox.wait_for(calls, delivered, number_of(request, "listening", 0) > 0, pushed)
         except TimeoutError:
             reached = False
         sandbox = self._sandbox
-        return _json(
+        return as_json(
             {
                 "reached": reached,
                 "calls": len(sandbox.record),
                 "delivered": sandbox.record.deliveries.total,
+                "pushed": sandbox.pusher.totals.ended,
                 "listening": sandbox.listening,
             }
         )
@@ -188,16 +156,16 @@ class _Control:
     async def behaviour(self, _: web.Request) -> web.Response:
         """The present behaviour."""
         sandbox = self._sandbox
-        return _json({**sandbox.behaviour.describe(sandbox.now()), "listening": sandbox.listening})
+        return as_json({**sandbox.behaviour.describe(sandbox.now()), "listening": sandbox.listening})
 
     async def behave(self, request: web.Request) -> web.Response:
         """Apply a `behaviour.Change`."""
-        await self._sandbox.behave(await _object(request))
+        await self._sandbox.behave(await object_of(request))
         return await self.behaviour(request)
 
     async def add_outage(self, request: web.Request) -> web.Response:
         """One outage more."""
-        outage = await _object(request)
+        outage = await object_of(request)
         await self._sandbox.add_outage(str(outage.pop("kind", "")), **outage)
         return await self.behaviour(request)
 
@@ -210,13 +178,13 @@ class _Control:
         """The latest classic token, without a new one, and what a call with it would answer."""
         sandbox = self._sandbox
         errcode = sandbox.tokens.check(sandbox.token, sandbox.now())
-        return _json(
+        return as_json(
             {"token": sandbox.token, "errcode": errcode, "expires_in_s": sandbox.tokens.expires_in_s}
         )
 
     async def change_token(self, request: web.Request) -> web.Response:
         """Apply a `TokenChange`."""
-        change = TokenChange.model_validate(await _object(request))
+        change = TokenChange.model_validate(await object_of(request))
         tokens, now = self._sandbox.tokens, self._sandbox.now()
         tokens.expires_in_s = change.expires_in_s or tokens.expires_in_s
         if change.expire:
@@ -232,11 +200,11 @@ class _Control:
         name = request.query.get("openid", "")
         if not name:
             raise ValueError("openid is missing")
-        return _json(self._describe(name))
+        return as_json(self._describe(name))
 
     async def change_followers(self, request: web.Request) -> web.Response:
         """Apply a `FollowerChange`."""
-        change = FollowerChange.model_validate(await _object(request))
+        change = FollowerChange.model_validate(await object_of(request))
         followers, now = self._sandbox.followers, self._sandbox.now()
         for name in change.openids:
             row = followers.row(name, now)
@@ -246,17 +214,19 @@ class _Control:
                 followers.close_window(row)
             if change.unfollow:
                 followers.leave(row)
+            for template_id, count in (change.consents or {}).items():
+                self._sandbox.wechat.account.consents.give(row, template_id, count)
             if change.errcode is not None:
                 followers.force(row, change.errcode)
-        return _json({"followers": [self._describe(name) for name in change.openids[:100]]})
+        return as_json({"followers": [self._describe(name) for name in change.openids[:100]]})
 
     async def advance(self, request: web.Request) -> web.Response:
         """Let `advance_s` seconds pass."""
-        seconds = (await _object(request)).get("advance_s")
+        seconds = (await object_of(request)).get("advance_s")
         if not isinstance(seconds, int | float) or seconds < 0:
             raise ValueError("advance_s must be a number from 0 on")
         await self._sandbox.advance(seconds)
-        return _json({"now": self._sandbox.now()})
+        return as_json({"now": self._sandbox.now()})
 
     async def reset(self, request: web.Request) -> web.Response:
         """Everything as at the start."""
@@ -265,7 +235,9 @@ class _Control:
 
     def _describe(self, name: str) -> dict[str, object]:
         now = self._sandbox.now()
-        return self._sandbox.followers.describe(self._sandbox.followers.row(name, now), now)
+        row = self._sandbox.followers.row(name, now)
+        consents = self._sandbox.wechat.account.consents.describe(row)
+        return self._sandbox.followers.describe(row, now) | {"consents": consents}
 
 
 def _delivery_lines(deliveries: Iterable[tuple[str, int]], form: str) -> Iterable[str]:

@@ -28,9 +28,9 @@ class Options:
     Followers are numbered: `openid(0)` … inside the window first, then those outside it, then those who
     unfollowed. `open` lets any other openid count as a follower inside the window; it is the default when no
     number is given. Port 0 is a free port. `errors` and `outages` are as in `behaviour.Change`, `quotas`
-    as in `Quotas.change`, `results` as in `results.ResultsChange`. `constants` are the approved values of `const`
-    keywords, `consents` how many each follower has given for each template, `last_next_openid` whether the
-    last page of user/get names one more.
+    as in `Quotas.change`, `results` as in `results.ResultsChange`, `callback` as in `callback.CallbackSpec`.
+    `constants` are the approved values of `const` keywords, `consents` how many each follower has given for
+    each template, `last_next_openid` whether the last page of user/get names one more.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +55,7 @@ class Options:
     last_next_openid: bool = True
     quotas: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
+    callback: Mapping[str, Any] = field(default_factory=dict)
     user_name: str = USER_NAME
     latency_ms: float | tuple[float, float] = 0
     errors: Mapping[str, Any] = field(default_factory=dict)

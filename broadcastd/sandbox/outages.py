@@ -18,11 +18,15 @@ _REASONS = {
     Kind.HTTP_503: "503 Service Unavailable",
     Kind.HTTP_504: "504 Gateway Time-out",
 }
-_WHOLE_ANSWER = b'{"errcode":0,"errmsg":"ok"}'
+_HEADERS = {"Content-Type": "application/json; encoding=utf-8"}
+_FILLING = b" " * (1 << 16)
+WHOLE_ANSWER = b'{"errcode":0,"errmsg":"ok"}'
 
 
-async def play(outage: str, request: web.BaseRequest) -> web.Response:
-    """What the caller meets instead of an answer.
+async def play(
+    outage: str, request: web.BaseRequest, body: bytes = WHOLE_ANSWER, seconds: float = 0
+) -> web.StreamResponse:
+    """What the caller meets instead of an answer, or before and around the answer `body`.
 
     Where the connection is gone afterwards, the response returned goes nowhere; `hang` ends with the
     connection (its handler is cancelled then).
@@ -30,6 +34,8 @@ async def play(outage: str, request: web.BaseRequest) -> web.Response:
     kind = Kind(outage.removesuffix(AFTER_SEND))
     if kind is Kind.HANG:
         await asyncio.get_running_loop().create_future()
+    if kind in _STREAMED:
+        return await _STREAMED[kind](request, body, seconds)
     if kind is Kind.RESET:
         _reset(request)
     elif kind is Kind.HALF:
@@ -41,7 +47,43 @@ async def play(outage: str, request: web.BaseRequest) -> web.Response:
     elif kind in _REASONS:
         reason = _REASONS[kind]
         return web.Response(status=int(reason[:3]), text=_PAGE.format(reason), content_type="text/html")
-    return web.Response(headers={"Content-Type": "application/json; encoding=utf-8"})
+    return web.Response(headers=_HEADERS)
+
+
+async def _slow(_: web.BaseRequest, body: bytes, seconds: float) -> web.StreamResponse:
+    await asyncio.sleep(seconds)
+    return web.Response(body=body, headers=_HEADERS)
+
+
+async def _wrong_type(_request: web.BaseRequest, body: bytes, _seconds: float) -> web.StreamResponse:
+    return web.Response(body=body, content_type="text/html", charset="utf-8")
+
+
+async def _trickle(request: web.BaseRequest, body: bytes, seconds: float) -> web.StreamResponse:
+    response = web.StreamResponse(headers=_HEADERS)
+    response.content_length = len(body)
+    await response.prepare(request)
+    for place in range(len(body)):
+        await response.write(body[place : place + 1])
+        await asyncio.sleep(seconds / len(body))
+    return response
+
+
+async def _endless(request: web.BaseRequest, body: bytes, _seconds: float) -> web.StreamResponse:
+    response = web.StreamResponse(headers=_HEADERS)
+    await response.prepare(request)
+    # JSON that is right so far: only its size gives it away.
+    await response.write(body[:-2])
+    while True:
+        await response.write(_FILLING)
+
+
+_STREAMED = {
+    Kind.SLOW: _slow,
+    Kind.WRONG_TYPE: _wrong_type,
+    Kind.TRICKLE: _trickle,
+    Kind.ENDLESS: _endless,
+}
 
 
 def _reset(request: web.BaseRequest) -> None:
@@ -60,7 +102,7 @@ def _answer_half(request: web.BaseRequest) -> None:
         return
     head = (
         "HTTP/1.1 200 OK\r\nContent-Type: application/json; encoding=utf-8\r\n"
-        f"Content-Length: {len(_WHOLE_ANSWER)}\r\n\r\n"
+        f"Content-Length: {len(WHOLE_ANSWER)}\r\n\r\n"
     )
-    transport.write(head.encode() + _WHOLE_ANSWER[: len(_WHOLE_ANSWER) // 2])
+    transport.write(head.encode() + WHOLE_ANSWER[: len(WHOLE_ANSWER) // 2])
     transport.close()

@@ -11,14 +11,18 @@ from typing import Any
 
 from aiohttp import web
 
+from broadcastd.sandbox.acts import Act, Acts
 from broadcastd.sandbox.answer import answer
 from broadcastd.sandbox.behaviour import Behaviour
+from broadcastd.sandbox.callback import Callback, callback_spec
 from broadcastd.sandbox.calls import Calls
 from broadcastd.sandbox.control import control_app
+from broadcastd.sandbox.events import Event
 from broadcastd.sandbox.followers import Followers
 from broadcastd.sandbox.listener import Listener, PortTaken, base_url, bind
 from broadcastd.sandbox.options import Options
-from broadcastd.sandbox.outages import play
+from broadcastd.sandbox.outages import WHOLE_ANSWER, play
+from broadcastd.sandbox.pushes import Push, Pusher
 from broadcastd.sandbox.report import describe_call, summarize
 from broadcastd.sandbox.tokens import Tokens, new_text
 from broadcastd.sandbox.wechat import WeChat
@@ -93,7 +97,11 @@ class Sandbox:
 
     def summary(self) -> dict[str, Any]:
         """Totals of all calls and deliveries since the start or the last `reset`."""
-        return summarize(self.wechat) | {"in_flight": self._in_flight, "in_flight_max": self._in_flight_max}
+        return summarize(self.wechat) | {
+            "in_flight": self._in_flight,
+            "in_flight_max": self._in_flight_max,
+            "pushes": self.pusher.totals.describe(),
+        }
 
     def calls(self, openid: str | None = None, since: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Calls in order, from number `since` on, of everybody or of one openid."""
@@ -118,19 +126,37 @@ class Sandbox:
     async def advance(self, seconds: float) -> None:
         """Let time pass at once: tokens age, windows close, outages end."""
         self._ahead_s += seconds
+        self.pusher.release()
         await self._settle()
 
     async def reset(self) -> None:
         """Everything as at the start: followers, behaviour, time, first token, and an empty record."""
+        await self.pusher.close()
         self._begin()
         await self._settle()
 
-    async def wait_for(self, calls: int = 0, delivered: int = 0, listening: bool = False) -> None:
-        """Return once so many calls were recorded, so many delivered, and (if asked) the port is open."""
+    def change_callback(self, change: Mapping[str, Any]) -> None:
+        """Push to another callback from now on, or otherwise; a `CallbackSpec`, what is not named stays."""
+        spec = callback_spec(change, self.pusher.callback.spec)
+        self.pusher.callback = Callback(spec, self.options.app_id)
+        self.wechat.account.results.are_told = bool(spec.url)
+
+    def act(self, act: Mapping[str, Any]) -> list[Push]:
+        """Followers do something (an `acts.Act`): it changes the state, and is pushed to the callback."""
+        return self.pusher.add(self.acts.do(Act.model_validate(dict(act)), self.now()))
+
+    async def wait_for(
+        self, calls: int = 0, delivered: int = 0, listening: bool = False, pushed: int = 0
+    ) -> None:
+        """Return once so many calls were recorded, so many delivered, so many pushes have ended.
+
+        And, if asked, the port is open.
+        """
 
         def has_come() -> bool:
             record = self.record
             enough = len(record) >= calls and record.deliveries.total >= delivered
+            enough = enough and self.pusher.totals.ended >= pushed
             return enough and (self.listening or not listening)
 
         if not has_come():
@@ -151,6 +177,7 @@ class Sandbox:
             self._reopening.cancel()
             await asyncio.gather(self._reopening, return_exceptions=True)
         await self._api.close()
+        await self.pusher.close()
         if self._control is not None:
             await self._control.cleanup()
 
@@ -177,6 +204,10 @@ class Sandbox:
             now,
         )
         self.wechat = WeChat(options, behaviour, now)
+        self.acts = Acts(self.wechat.account)
+        spec = callback_spec(options.callback)
+        self.pusher = Pusher(Callback(spec, options.app_id), self.now, self._wake)
+        self.wechat.account.results.are_told = bool(spec.url)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._in_flight += 1
@@ -187,16 +218,25 @@ class Sandbox:
             reply = wechat.ask(request.method, request.raw_path, body, self.now())
             if self._waiting:
                 self._wake()
+            if reply.events:
+                await self._tell(reply.events)
             # Delivered first, answered later: a caller that does not wait is left in doubt, as in life.
             latency_s = self.behaviour.latency_s()
             if latency_s:
                 await asyncio.sleep(latency_s)
             if reply.outage:
-                return await play(reply.outage, request)
+                body = reply.body or WHOLE_ANSWER
+                return await play(reply.outage, request, body, self.behaviour.outage_s)
             wechat.calls.answer(reply.number, self.now())
             return answer(request, reply.body, keep=self._api.is_open)
         finally:
             self._in_flight -= 1
+
+    async def _tell(self, events: tuple[Event, ...]) -> None:
+        pushes = self.pusher.add(events)
+        if self.wechat.account.results.event_first:
+            for push in pushes:
+                await self.pusher.end_of(push)
 
     def _wake(self) -> None:
         for has_come, arrived in self._waiting:

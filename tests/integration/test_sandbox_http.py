@@ -188,6 +188,32 @@ async def test_answers_that_say_nothing(caller, sandbox, kind, status, start):
     assert sandbox.summary()["by_endpoint"] == {"custom": {kind: 1}}
 
 
+ANSWERED = {"slow", "trickle", "wrong_type"}
+
+
+@pytest.mark.parametrize("kind", sorted(ANSWERED))
+async def test_a_true_answer_in_an_untrue_manner(caller, sandbox, kind):
+    await sandbox.add_outage(kind, seconds=0.2)
+    began = asyncio.get_running_loop().time()
+    body = {"touser": openid(3), "msgtype": "text", "text": {"content": "a"}}
+    async with caller.post(CUSTOM, body) as response:
+        answer = await response.json(content_type=None)
+    took_s = asyncio.get_running_loop().time() - began
+    assert answer["errcode"] == 45015
+    assert (response.content_type == "text/html") == (kind == "wrong_type")
+    assert (took_s >= 0.2) == (kind != "wrong_type")
+    assert sandbox.summary()["by_endpoint"] == {"custom": {kind: 1}}
+
+
+@pytest.mark.parametrize("after", ["", "_after_send"])
+async def test_a_body_without_end(caller, sandbox, after):
+    await sandbox.add_outage("endless" + after)
+    body = {"touser": openid(0), "msgtype": "text", "text": {"content": "a"}}
+    async with caller.post(CUSTOM, body) as response:
+        assert (await response.content.readexactly(20_000_000)).startswith(b'{"errcode":0,"errmsg":"ok ')
+    assert sandbox.summary()["delivered"] == (1 if after else 0)
+
+
 async def test_who_follows_a_redirect_is_seen(caller, sandbox):
     await sandbox.add_outage("redirect", endpoint="custom")
     assert await caller.custom() == 40066
@@ -195,7 +221,7 @@ async def test_who_follows_a_redirect_is_seen(caller, sandbox):
 
 
 def test_every_kind_is_tested_here():
-    tested = {"refuse", "hang", "reset", "half", "garbage", "empty", "redirect"}
+    tested = {"refuse", "hang", "reset", "half", "garbage", "empty", "redirect", "endless", *ANSWERED}
     assert {str(kind) for kind in Kind} == tested | {
         f"http_{code}" for code in (412, 429, 500, 502, 503, 504)
     }
@@ -332,7 +358,13 @@ async def test_wait_answers_when_it_has_come(caller):
     await caller.custom(3)
     await caller.custom(0)
     await caller.custom(1)
-    assert (await waiting) == {"reached": True, "calls": 3, "delivered": 2, "listening": True}
+    assert (await waiting) == {
+        "reached": True,
+        "calls": 3,
+        "delivered": 2,
+        "pushed": 0,
+        "listening": True,
+    }
     assert not (await caller.control("GET", "wait?calls=4&timeout_s=0"))["reached"]
 
 

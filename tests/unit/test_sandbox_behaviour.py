@@ -74,8 +74,11 @@ def test_what_is_not_named_stays():
     assert 0.01 <= behaviour.latency_s() <= 0.02
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.REFUSE])
-def test_every_kind_but_refuse_has_its_after_send(kind):
+ANSWERED = {Kind.SLOW, Kind.TRICKLE, Kind.WRONG_TYPE}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in {Kind.REFUSE, *ANSWERED}])
+def test_every_kind_that_takes_the_answer_has_its_after_send(kind):
     assert changed(outages=[f"{kind}_after_send"]).outage("custom", NOW) == f"{kind}_after_send"
 
 
@@ -91,6 +94,9 @@ def test_every_kind_but_refuse_has_its_after_send(kind):
         ({"errors": {"sms:-1": 1}}, "sms"),
         ({"outages": ["flood"]}, "flood"),
         ({"outages": ["refuse_after_send"]}, "refuse"),
+        ({"outages": ["slow_after_send"]}, "slow"),
+        ({"outages": [{"kind": "slow", "seconds": 0}]}, "seconds"),
+        ({"errors": {"-1": {"share": 1, "endpoint": "sms"}}}, "there are token"),
         ({"outages": [{"kind": "refuse", "share": 0.5}]}, "refuse"),
         ({"outages": [{"kind": "hang", "count": 0}]}, "count"),
     ],

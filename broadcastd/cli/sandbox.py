@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 @click.option(
     "--template", "templates", multiple=True, help="A known template id; without any, all are known."
 )
+@click.option("--const", "constants", multiple=True, help="An approved value of const keywords; else any.")
+@click.option(
+    "--consents", default=0, help="Subscribe messages that each follower consents to, per template."
+)
+@click.option("--max-clientmsgid", default=32, show_default=True, help="Longest clientmsgid, in bytes.")
 @click.option("--latency-ms", default="0", show_default=True, help="Time an answer takes: 50, or 20-80.")
 @click.option("--error", "errors", multiple=True, metavar="[ENDPOINT:]ERRCODE=SHARE", help="As -1=0.05.")
 @click.option("--outage", "outages", multiple=True, metavar="KIND[=SHARE]", help="As hang=0.1, or http_503.")
@@ -40,6 +45,29 @@ if TYPE_CHECKING:
     metavar="ENDPOINT=N",
     help="Calls a day, as custom=1000; 0 is no limit.",
 )
+@click.option(
+    "--per-minute", multiple=True, metavar="ENDPOINT=N", help="Calls a minute, as custom=600; 0 is no limit."
+)
+@click.option("--callback", "url", default="", metavar="URL", help="Push events to it.")
+@click.option("--callback-token", "token_of_callback", default="sandbox", show_default=True)
+@click.option("--callback-aes-key", "aes_key", default="", help="43 characters; for the other two modes.")
+@click.option(
+    "--callback-mode",
+    "mode",
+    type=click.Choice(["plain", "compatible", "safe"]),
+    default="plain",
+    show_default=True,
+    help="How pushes are written.",
+)
+@click.option(
+    "--template-status",
+    "statuses",
+    multiple=True,
+    metavar="STATUS=SHARE",
+    help="What becomes of accepted templates, as 'failed:user block=0.1'.",
+)
+@click.option("--event-first", is_flag=True, help="Push the event before the call is answered.")
+@click.option("--zero-msgid", is_flag=True, help="MsgID 0 in the event of a message with client_msg_id.")
 @click.option("--seed", default=0, help="Of all chance.")
 @click.option("--json", "as_json", is_flag=True, help="The start line as one JSON object.")
 def sandbox(as_json: bool, **settings: Any) -> None:
@@ -47,7 +75,12 @@ def sandbox(as_json: bool, **settings: Any) -> None:
 
     Followers get made-up openids, the same in every run. Without --inside, --outside or --unfollowed any
     openid is a follower inside the window. The control (GET /sandbox/ on its own port lists it) shows what
-    arrived and changes the behaviour while it runs.
+    arrived and changes the behaviour while it runs: quotas, what becomes of messages, the callback and what
+    followers do to it (text, CLICK, VIEW, SCAN, subscribe, unsubscribe, consent), and how often each push was
+    tried and what it was answered.
+
+    ENDPOINT is one of token, stable_token, custom, template, subscribe, mass, mass_get, user_get, quota_get,
+    clear_quota, clear_quota_v2, api_domain_ip and callback_ip; a quota can also be that of all.
     """
     from broadcastd.sandbox import Options, SandboxError, serve
 
@@ -55,7 +88,18 @@ def sandbox(as_json: bool, **settings: Any) -> None:
         settings["open"] = settings.pop("open_")
         settings["latency_ms"] = _latency(settings["latency_ms"])
         settings["errors"] = dict(_share(text) for text in settings["errors"])
-        settings["quotas"] = dict(_whole(text) for text in settings["quotas"])
+        settings["quotas"] = _quotas(settings["quotas"], settings.pop("per_minute"))
+        settings["callback"] = {
+            "url": settings.pop("url"),
+            "token": settings.pop("token_of_callback"),
+            "aes_key": settings.pop("aes_key"),
+            "mode": settings.pop("mode"),
+        }
+        settings["results"] = {
+            "template": dict(_share(text) for text in settings.pop("statuses")),
+            "event_first": settings.pop("event_first"),
+            "zero_msgid": settings.pop("zero_msgid"),
+        }
         settings["outages"] = [
             {"kind": kind, "share": share} for kind, share in map(_share, settings["outages"])
         ]
@@ -99,6 +143,14 @@ def _share(text: str) -> tuple[str, float]:
         return name, float(share) if share else 1.0
     except ValueError:
         raise ValueError(f"{text}: the share must be a number from 0 to 1") from None
+
+
+def _quotas(daily: tuple[str, ...], per_minute: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    quotas: dict[str, dict[str, int]] = {}
+    for limit, texts in (("daily", daily), ("per_minute", per_minute)):
+        for name, number in map(_whole, texts):
+            quotas.setdefault(name, {})[limit] = number
+    return quotas
 
 
 def _whole(text: str) -> tuple[str, int]:

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     "--template", "templates", multiple=True, help="A known template id; without any, all are known."
 )
 @click.option("--const", "constants", multiple=True, help="An approved value of const keywords; else any.")
-@click.option(
-    "--consents", default=0, help="Subscribe messages that each follower consents to, per template."
-)
+@click.option("--consents", default=0, help="Messages of each subscribe template that everybody consents to.")
 @click.option("--max-clientmsgid", default=32, show_default=True, help="Longest clientmsgid, in bytes.")
 @click.option("--latency-ms", default="0", show_default=True, help="Time an answer takes: 50, or 20-80.")
 @click.option("--error", "errors", multiple=True, metavar="[ENDPOINT:]ERRCODE=SHARE", help="As -1=0.05.")

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from broadcastd.sandbox.endpoints import BY_NAME, BY_PATH, Endpoint, named
 
@@ -30,7 +31,11 @@ class QuotaSpec(BaseModel):
     used: int | None = Field(None, ge=0)
 
 
-_SPECS: TypeAdapter[dict[str, int | QuotaSpec]] = TypeAdapter(dict[str, int | QuotaSpec])
+def _daily_alone(value: object) -> object:
+    return {"daily": value} if isinstance(value, int) else value
+
+
+_SPECS = TypeAdapter(dict[str, Annotated[QuotaSpec, BeforeValidator(_daily_alone)]])
 
 
 @dataclass(slots=True)
@@ -93,7 +98,7 @@ class Quotas:
         for name, spec in specs.items():
             meters = list(self._meters.values()) if name == ALL else [self._meters[named(name).name]]
             for meter in meters:
-                _change(meter, QuotaSpec(daily=spec) if isinstance(spec, int) else spec)
+                _change(meter, spec)
 
     def spend(self, name: str, now: float) -> int:
         """Take one call of an endpoint: 0, or the errcode of the limit that is reached."""

@@ -26,7 +26,7 @@ def test_the_day_ends_at_midnight_in_shanghai():
 
 
 def test_beyond_the_daily_quota_nothing_is_sent_until_midnight():
-    account = Account(quotas={"custom": 2})
+    account = Account(quotas={"custom": 2}, expires_in_s=10**6)
     assert [account.errcode(CUSTOM, text()) for _ in range(3)] == [0, 0, 45009]
     assert account.ask(CUSTOM, text())["errmsg"].startswith("reach max api daily quota limit")
     assert not account.last.delivered

@@ -74,6 +74,33 @@ async def test_a_reset_under_uvloop_and_refuse():
     assert (process.returncode, stderr.decode()) == (0, "")
 
 
+async def test_quotas_and_the_callback_from_the_command_line():
+    process, line = await started(
+        "--port", "0", "--json", "--quota", "all=0", "--quota", "custom=7", "--per-minute", "custom=3",
+        "--callback", "http://127.0.0.1:9/wechat/default", "--callback-token", "t",
+        "--callback-mode", "safe", "--callback-aes-key", "a" * 43,
+        "--template-status", "failed:user block=0.5", "--event-first", "--zero-msgid", "--consents", "2",
+    )  # fmt: skip
+    control = json.loads(line)["control"] + "/sandbox/"
+    async with aiohttp.ClientSession() as session:
+
+        async def got(path):
+            async with session.get(control + path) as response:
+                return await response.json()
+
+        quotas = (await got("quotas"))["endpoints"]
+        assert (quotas["custom"]["daily"], quotas["custom"]["per_minute"]) == (7, 3)
+        assert quotas["template"]["daily"] == 0
+        callback, results = await got("callback"), await got("results")
+        assert (callback["url"], callback["mode"]) == ("http://127.0.0.1:9/wechat/default", "safe")
+        assert results["template"] == {"failed:user block": 0.5}
+        assert results["event_first"]
+        assert results["zero_msgid"]
+    process.send_signal(signal.SIGTERM)
+    _, stderr = await process.communicate()
+    assert (process.returncode, stderr.decode()) == (0, "")
+
+
 async def test_the_readable_start_line():
     process, line = await started("--port", "0", "--inside", "12", "--outside", "3")
     assert line.startswith("sandbox at http://127.0.0.1:")
@@ -102,6 +129,13 @@ async def test_a_busy_port_is_one_readable_line():
         (["--error", "-1=much"], "share"),
         (["--outage", "flood"], "flood"),
         (["--port", "70000"], "port"),
+        (["--quota", "sms=1"], "sms"),
+        (["--quota", "custom=many"], "custom=many"),
+        (["--per-minute", "custom=-1"], "per_minute"),
+        (["--callback", "nowhere"], "url"),
+        (["--callback-mode", "safe"], "aes_key"),
+        (["--template-status", "failed:user block=2"], "template"),
+        (["--max-clientmsgid", "0"], "max_clientmsgid"),
     ],
 )
 def test_wrong_options_are_named(options, named):

@@ -84,3 +84,56 @@ async def test_an_answer_that_is_no_answer(sandbox, client):
     with pytest.raises(WeChatClientException) as caught:
         await asyncio.to_thread(client.message.send_text, openid(0), "a")
     assert caught.value.errcode is None
+
+
+async def test_a_mass_message_and_its_status(sandbox, client):
+    def send(client_msg_id):
+        openids = [openid(0), openid(1)]
+        return client.message.send_mass_text(openids, "求購信息", client_msg_id=client_msg_id)
+
+    sent = await asyncio.to_thread(send, "job-1")
+    assert dict(sandbox.deliveries()) == {openid(0): 1, openid(1): 1}
+    await sandbox.advance(60)
+    status = await asyncio.to_thread(client.message.get_mass, sent["msg_id"])
+    assert status == {"msg_id": sent["msg_id"], "msg_status": "SEND_SUCCESS"}
+    with pytest.raises(WeChatClientException) as caught:
+        await asyncio.to_thread(send, "job-1")
+    assert caught.value.errcode == 45065
+    with pytest.raises(WeChatClientException) as caught:
+        await asyncio.to_thread(client.message.send_mass_text, [openid(0)], "a")
+    assert caught.value.errcode == 40130
+
+
+async def test_a_subscribe_message(sandbox, client):
+    data = {"thing1": {"value": "求購信息"}}
+    with pytest.raises(WeChatClientException) as caught:
+        await asyncio.to_thread(client.message.send_subscribe_message, openid(0), "T", data)
+    assert caught.value.errcode == 43101
+    sandbox.act({"openids": [openid(0)], "act": "subscribe_msg_popup_event", "template_id": "T"})
+    sent = await asyncio.to_thread(client.message.send_subscribe_message, openid(0), "T", data)
+    assert sent["msgid"] > 2**53
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_all_followers_over_two_pages(named):
+    options = Options(inside=10_003, unfollowed=2, last_next_openid=named)
+    async with running_sandbox(options) as sandbox:
+        client = client_of(sandbox)
+        found = await asyncio.to_thread(lambda: list(client.user.iter_followers()))
+        assert found == [openid(number) for number in range(10_003)]
+        assert sandbox.summary()["by_endpoint"]["user_get"] == {"0": 3 if named else 2}
+        client._http.close()
+
+
+async def test_quotas_and_their_reset(sandbox, client):
+    await asyncio.to_thread(client.message.send_text, openid(0), "a")
+    asked = {"cgi_path": "/cgi-bin/message/custom/send"}
+    answer = await asyncio.to_thread(client.post, "openapi/quota/get", data=asked)
+    assert answer["quota"] == {"daily_limit": 500_000, "used": 1, "remain": 499_999}
+    await asyncio.to_thread(client.post, "clear_quota", data={"appid": client.appid})
+    answer = await asyncio.to_thread(client.post, "openapi/quota/get", data=asked)
+    assert answer["quota"]["used"] == 0
+
+
+async def test_the_addresses_that_push(client):
+    assert await asyncio.to_thread(client.misc.get_wechat_ips) == ["127.0.0.1"]

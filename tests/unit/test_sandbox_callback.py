@@ -188,7 +188,7 @@ def test_events_about_consent():
     ],
 )
 def test_what_nobody_can_do(wrong):
-    with pytest.raises(ValueError, match="act|template_id|accepts"):
+    with pytest.raises(ValueError, match=r"act|template_id|accepts"):
         Act(openids=["oX"], **wrong)
 
 
@@ -210,7 +210,7 @@ def test_acts_change_what_the_account_knows():
         assert state.consents.left(0, "T") == left
 
 
-def sent(*statuses_and_more, **results):
+def sent(**results):
     account = Account(inside=1, consents=9, results=results)
     account.wechat.account.results.are_told = True
     return account

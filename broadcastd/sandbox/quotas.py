@@ -94,7 +94,7 @@ class Quotas:
             specs = _SPECS.validate_python(dict(changes))
         except ValidationError as error:
             first = error.errors()[0]
-            raise ValueError(f"quotas: {first['loc'][0]}: {first['msg']}") from error
+            raise ValueError(f"quotas: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         for name, spec in specs.items():
             meters = list(self._meters.values()) if name == ALL else [self._meters[named(name).name]]
             for meter in meters:

@@ -5,11 +5,6 @@ import binascii
 import hashlib
 import secrets
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.padding import PKCS7
-
-# WeChat pads to 32 bytes, not to the cipher's 16.
-_PADDED_BITS = 256
 _RANDOM_BYTES = 16
 _LENGTH_BYTES = 4
 KEY_CHARACTERS = 43
@@ -27,11 +22,17 @@ class Crypto:
         if len(aes_key) != KEY_CHARACTERS:
             raise ValueError(f"aes_key must have {KEY_CHARACTERS} characters")
         try:
-            self._key = base64.b64decode(aes_key + "=", validate=True)
+            key = base64.b64decode(aes_key + "=", validate=True)
         except binascii.Error:
             raise ValueError("aes_key must be base64") from None
+        # Imported only where pushes are encrypted: it is 7 MB of the memory of a sandbox.
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: PLC0415
+        from cryptography.hazmat.primitives.padding import PKCS7  # noqa: PLC0415
+
         self._app_id = app_id.encode()
-        self._cipher = Cipher(algorithms.AES(self._key), modes.CBC(self._key[:16]))
+        # WeChat pads to 32 bytes, not to the cipher's 16.
+        self._padding = PKCS7(256)
+        self._cipher = Cipher(algorithms.AES(key), modes.CBC(key[:16]))
 
     def encrypt(self, text: str) -> str:
         """As it stands in `Encrypt`."""
@@ -39,7 +40,7 @@ class Crypto:
         plain = (
             secrets.token_bytes(_RANDOM_BYTES) + len(raw).to_bytes(_LENGTH_BYTES, "big") + raw + self._app_id
         )
-        padder, encryptor = PKCS7(_PADDED_BITS).padder(), self._cipher.encryptor()
+        padder, encryptor = self._padding.padder(), self._cipher.encryptor()
         padded = padder.update(plain) + padder.finalize()
         return base64.b64encode(encryptor.update(padded) + encryptor.finalize()).decode()
 
@@ -47,7 +48,7 @@ class Crypto:
         """The text of an `Encrypt`; `ValueError` when it is of another key or account, or damaged."""
         try:
             raw = base64.b64decode(encrypted, validate=True)
-            decryptor, unpadder = self._cipher.decryptor(), PKCS7(_PADDED_BITS).unpadder()
+            decryptor, unpadder = self._cipher.decryptor(), self._padding.unpadder()
             padded = decryptor.update(raw) + decryptor.finalize()
             plain = (unpadder.update(padded) + unpadder.finalize())[_RANDOM_BYTES:]
             end = _LENGTH_BYTES + int.from_bytes(plain[:_LENGTH_BYTES], "big")

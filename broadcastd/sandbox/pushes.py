@@ -157,7 +157,9 @@ class Pusher:
                 connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
             )
         for number in range(len(self._workers), self.callback.spec.in_flight):
-            self._workers.append(asyncio.create_task(self._work(), name=f"sandbox pushes {number}"))
+            worker = asyncio.create_task(self._work(), name=f"sandbox pushes {number}")
+            worker.add_done_callback(_report_death)
+            self._workers.append(worker)
 
     def _add(self, event: Event) -> Push:
         push = Push(self.totals.pushed, event)
@@ -212,3 +214,12 @@ class Pusher:
             return 0, b"", "no answer in time"
         except aiohttp.ClientError as error:
             return 0, b"", type(error).__name__
+
+
+def _report_death(worker: asyncio.Task[None]) -> None:
+    """A worker only ends when it is cancelled: anything else is a bug, to be seen at once."""
+    error = None if worker.cancelled() else worker.exception()
+    if error is not None:
+        worker.get_loop().call_exception_handler(
+            {"message": f"{worker.get_name()} died", "exception": error, "task": worker}
+        )

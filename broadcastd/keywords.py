@@ -1,10 +1,11 @@
 """The typed keywords of template and subscription messages: what WeChat takes as their values. Pure.
 
-A keyword's type is its name without the digits at its end: `thing1`, `character_string21`. A value that breaks
-its type's rule is answered with 47003, for every recipient; so it is cut, or refused, before a job is accepted.
+A keyword's type is its name without the digits at its end: `thing1`, `character_string21`. A value that
+breaks its type's rule is answered with 47003, for every recipient; so it is cut, or refused, before a job is
+accepted.
 
-Sources: the tables "类目模板消息参数值内容限制说明" (Template_Message_Interface) and "订阅消息参数值内容限制说明"
-(miniprogram subscribeMessage.send). They differ in `amount` (12 and 10 digits): what one of them takes is not
+Sources: WeChat's tables of what a value may be, in Template_Message_Interface (category templates) and in
+miniprogram subscribeMessage.send. They differ in `amount` (12 and 10 digits): what one of them takes is not
 refused here. A type that they do not list is left alone.
 """
 
@@ -16,7 +17,7 @@ import regex
 from broadcastd.texts import without_controls
 
 SHOWN = 20
-"""Characters of a field that WeChat shows since 2023-05-04, whatever its type; docs/wechat-api.md, section 2."""
+"""Characters of a field that WeChat shows since 2023-05-04; docs/wechat-api.md, section 2."""
 NOT_SHOWN = ("first", "remark")
 """Keywords of old templates that WeChat drops since 2023-05-04."""
 
@@ -85,7 +86,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     # Part of a value that was approved is not.
     "const": Kind(
-        "20 characters, and only values approved with the template", r".*", 20, cut_mark=None, may_be_empty=True
+        "20 characters, and only values approved with the template",
+        r".*",
+        20,
+        cut_mark=None,
+        may_be_empty=True,
     ),
 }
 

@@ -1,7 +1,7 @@
 """Subscription messages: `POST /cgi-bin/message/subscribe/bizsend` (docs/wechat-api.md, section 3).
 
-One consent of a follower is one message; without any, WeChat answers 43101. No idempotency key: what was asked
-and not answered may have arrived.
+One consent of a follower is one message; without any, WeChat answers 43101. No idempotency key: what was
+asked and not answered may have arrived.
 """
 
 from broadcastd.channels.keyword_channel import KeywordChannel

@@ -40,9 +40,11 @@ def test_a_value_that_is_too_long_is_cut(keyword, value, sent, most):
 FITTING = [
     ("number1", "1"), ("number1", "-12.50"), ("number1", "1" * 32),
     ("amount1", "12"), ("amount1", "¥123456789012.50元"), ("amount1", "$5"), ("amount1", "100元"),
-    ("time1", "15:01"), ("time1", "15:01:30"), ("time1", "2019年10月1日 15:01"), ("time1", "2026-02-01 00:30:00"),
-    ("time1", "09:00~10:00"), ("time1", "2024-01-01 12:00 ~ 2024-01-02 12:00"), ("time1", "2024/01/01 12:00~13:00"),
-    ("date1", "2019年10月1日"), ("date1", "2018.01.01"), ("date1", "2018-01"), ("date1", "01-01"), ("date1", "10月1日"),
+    ("time1", "15:01"), ("time1", "15:01:30"), ("time1", "2019年10月1日 15:01"),
+    ("time1", "2026-02-01 00:30:00"), ("time1", "09:00~10:00"),
+    ("time1", "2024-01-01 12:00 ~ 2024-01-02 12:00"), ("time1", "2024/01/01 12:00~13:00"),
+    ("date1", "2019年10月1日"), ("date1", "2018.01.01"), ("date1", "2018-01"), ("date1", "01-01"),
+    ("date1", "10月1日"),
     ("date1", "2019年10月1日 15:01"), ("date1", "2018-01-01~2018-01-02"),
     ("const1", "已支付"), ("const1", ""),
 ]  # fmt: skip
@@ -71,7 +73,7 @@ REFUSED = [
     ("letter1", "abc1", "32 letters from A to Z"),
     ("symbol1", "a", "5 symbols"),
     ("const1", "信" * 21, "has 21 characters; accepted: 20 characters, and only values approved"),
-    *((f"{name}1", "", f"{name}1 is empty; accepted: ") for name, kind in KINDS.items() if not kind.may_be_empty),
+    *((f"{name}1", "", f"{name}1 is empty; accepted: ") for name in sorted(KINDS.keys() - {"const"})),
     ("thing1", " \n ", "thing1 is empty; accepted: 20 characters"),
     ("thing1", "\U0001f600", "thing1 is empty once its emoji are removed; accepted: 20 characters"),
 ]  # fmt: skip
@@ -111,7 +113,9 @@ def test_line_breaks_controls_and_emoji(value, sent, changes):
     assert fitted("thing1", value) == (sent, changes)
 
 
-@pytest.mark.parametrize("keyword", ["keyword1", "first", "remark", "name", "time", "short_thing2", "Thing1", "7"])
+@pytest.mark.parametrize(
+    "keyword", ["keyword1", "first", "remark", "name", "time", "short_thing2", "Thing1", "7"]
+)
 def test_a_keyword_without_a_known_type_is_left_alone(keyword):
     assert kind_of(keyword) is None
     assert fitted(keyword, "\n信\U0001f600" * 50) == ("\n信\U0001f600" * 50, [])
@@ -134,10 +138,12 @@ def test_whatever_comes_it_fits_or_is_refused(name, value):
     try:
         sent, _ = fitted(f"{name}1", value)
     except ValueError as refusal:
-        assert str(refusal).endswith(kind.accepted)
-        return
-    assert fitted(f"{name}1", sent) == (sent, [])
-    assert kind.most is None or len(sent.encode("utf-16-le")) // 2 <= kind.most
+        said = str(refusal)
+    else:
+        said = ""
+        assert fitted(f"{name}1", sent) == (sent, [])
+        assert kind.most is None or len(sent.encode("utf-16-le")) // 2 <= kind.most
+    assert not said or said.endswith(kind.accepted)
 
 
 @pytest.mark.parametrize(

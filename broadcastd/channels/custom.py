@@ -19,7 +19,6 @@ class CustomChannel(WechatChannel):
 
     name = "custom"
     path = "/cgi-bin/message/custom/send"
-    templates = ()
 
     def __init__(self, api: WechatApi, account: AccountSettings) -> None:
         super().__init__(api, account)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar
 
 import orjson
 
@@ -19,8 +18,6 @@ BODY_FIELDS = {"template_id", "url", "page", "miniprogram", "miniprogram_state",
 
 class KeywordChannel(WechatChannel):
     """The part of `Channel` that renders keywords: `template` and `subscribe` add their call."""
-
-    name: ClassVar[str]
 
     def __init__(
         self,

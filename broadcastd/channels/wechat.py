@@ -6,7 +6,7 @@ Three ways for a call to end (`outcomes.Answer`): answered, with an errcode; *re
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -124,7 +124,9 @@ class WechatApi:
 class WechatChannel:
     """What the channels of WeChat have in common."""
 
+    name: str
     path: ClassVar[str]
+    templates: Collection[str] = ()
 
     def __init__(self, api: WechatApi, account: AccountSettings) -> None:
         self._endpoint = api.endpoint(self.path)

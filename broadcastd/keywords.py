@@ -21,7 +21,6 @@ SHOWN = 20
 NOT_SHOWN = ("first", "remark")
 """Keywords of old templates that WeChat drops since 2023-05-04."""
 
-_BREAKS = regex.compile(r"\s*[\n\v\f\r\x85\u2028\u2029]\s*")
 _EMOJI = regex.compile(r"\p{Emoji_Presentation}|\p{Extended_Pictographic}\uFE0F|[0-9#*]\uFE0F?\u20E3")
 _GRAPHEME = regex.compile(r"\X")
 _HAN = regex.compile(r"\p{Han}")
@@ -106,9 +105,10 @@ def fitted(keyword: str, value: str) -> tuple[str, list[str]]:
     kind = kind_of(keyword)
     if kind is None:
         return without_controls(value), []
-    clean = without_controls(_BREAKS.sub(" ", value)).strip()
+    lines = _lines(value)
+    clean = without_controls(" ".join(lines)).strip()
     plain = _without_emoji(clean).strip()
-    changes = ["line breaks became spaces"] if _BREAKS.search(value.strip()) else []
+    changes = ["line breaks became spaces"] if len(lines) > 1 else []
     changes += ["emoji removed"] if plain != clean else []
     if not plain and not kind.may_be_empty:
         left = " once its emoji are removed" if clean else ""
@@ -140,11 +140,15 @@ def hidden(keyword: str, value: str) -> str:
         return "WeChat does not show it since 2023-05-04"
     if kind_of(keyword) is not None:
         return ""
-    if _BREAKS.search(value.strip()):
+    if len(_lines(value)) > 1:
         return "WeChat shows no line breaks"
     if _length(_without_emoji(value)) > SHOWN:
         return f"WeChat shows its first {SHOWN} characters"
     return ""
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _without_emoji(text: str) -> str:

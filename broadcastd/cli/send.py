@@ -63,15 +63,15 @@ def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
         )
         for channel, message in reply["messages"].items():
             out.print(f"{channel}:", plain(message))
-        _warn(reply["warnings"])
+        _warn(reply)
         return
     again = " (repeated: it was accepted before)" if reply["repeat"] else ""
     waits = f", waits for {reply['waits_for']}" if reply["waits_for"] else ""
     job = reply["job"]
     out.print(plain(f"job {job} {reply['state']}{again}{waits}; `broadcastd watch {job}` follows it"))
-    _warn(reply["warnings"])
+    _warn(reply)
 
 
-def _warn(warnings: list[str]) -> None:
-    for warning in warnings:
+def _warn(reply: dict[str, Any]) -> None:
+    for warning in reply.get("warnings", ()):  # a daemon of an earlier version has none
         complain(f"warning: {warning}")

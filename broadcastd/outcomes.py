@@ -26,6 +26,8 @@ class Answer:
     errmsg: str = ""
     refused: str | None = None
     unanswered: str | None = None
+    msgid: int | None = None
+    """What WeChat calls this message in its later event; None: it did not say."""
 
     @property
     def answered(self) -> bool:

@@ -257,6 +257,16 @@ class TokenSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A job's message on one channel."""
+
+    text: str
+    """As the ledger keeps it."""
+    warnings: tuple[str, ...] = ()
+    """What was changed, or is not shown, in plain words; without the values."""
+
+
 class Message(Protocol):
     """One job's message on one channel, rendered once: what is left is the recipient."""
 
@@ -269,18 +279,20 @@ class Channel(Protocol):
     """A way to reach a recipient."""
 
     name: str
-    takes_data: bool
-    """Whether a frame's `template` and `data` mean anything to it."""
+    templates: Collection[str]
+    """What a frame's `template` may name here; empty: this channel takes neither `template` nor `data`."""
 
-    def render(self, request: Request, now: datetime) -> str:
+    def render(self, request: Request, now: datetime) -> Rendered:
         """The message as the ledger keeps it.
 
-        Raises ValueError, in plain words, when it can never be sent (empty, too long).
+        A `template` that is not one of `templates` is another channel's, and so is the `data` with it: then
+        the default one is rendered. Raises ValueError, in plain words, when the message can never be sent
+        (empty, too long).
         """
         ...
 
     def message(self, rendered: str) -> Message:
-        """What `render` made, ready to send."""
+        """The text that `render` made, ready to send."""
         ...
 
     async def attempt(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:

@@ -16,8 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
-from broadcastd.texts import check_text
+from broadcastd.texts import check_text, fill, has_placeholder
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_QUERY = (
@@ -148,19 +149,70 @@ class TokenSettings(Section):
     query: str = DEFAULT_TOKEN_QUERY
 
 
-class CustomSettings(Section):
+class ChannelSettings(Section):
+    """What every channel has."""
+
+    rate_per_s: float | None = Field(None, gt=0)
+    max_in_flight: int | None = Field(None, ge=1)
+
+
+class CustomSettings(ChannelSettings):
     """The customer-service message."""
 
     text: Text = DEFAULT_TEXT
     max_text_bytes: int = Field(2048, ge=1)
 
 
-class TemplateSettings(Section):
-    """The template message."""
+class MiniprogramSettings(Section):
+    """Where in a mini program a tap on the message leads."""
+
+    appid: str = ""
+    pagepath: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "MiniprogramSettings":
+        if self.pagepath and not self.appid:
+            raise ValueError("pagepath is set, and appid is missing")
+        return self
+
+
+class KeywordSettings(Section):
+    """A message whose text is a template's, with keywords filled in."""
 
     template_id: str = ""
-    url: str = ""
+    miniprogram: MiniprogramSettings = MiniprogramSettings()
     data: dict[str, Text] = Field(default_factory=dict)
+    approved: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @field_validator("data")
+    @classmethod
+    def _can_be_sent(cls, data: dict[str, str]) -> dict[str, str]:
+        for keyword, text in data.items():
+            if not has_placeholder(text):
+                fitted(keyword, fill(text, {}))
+        return data
+
+
+class OneTemplate(KeywordSettings):
+    """One template of template messages."""
+
+    url: str = ""
+
+
+class TemplateSettings(ChannelSettings, OneTemplate):
+    """The template message, and its default template."""
+
+
+class OneSubscription(KeywordSettings):
+    """One template of subscription messages."""
+
+    page: str = ""
+    miniprogram_state: Literal["developer", "trial", "formal"] | None = None
+    lang: Literal["zh_CN", "en_US", "zh_HK", "zh_TW"] | None = None
+
+
+class SubscribeSettings(ChannelSettings, OneSubscription):
+    """The subscription message, and its default template."""
 
 
 class HttpSettings(Section):
@@ -183,6 +235,9 @@ class AccountSettings(Section):
     token: TokenSettings = TokenSettings()
     custom: CustomSettings = CustomSettings()
     template: TemplateSettings = TemplateSettings()
+    templates: dict[str, OneTemplate] = Field(default_factory=dict)
+    subscribe: SubscribeSettings = SubscribeSettings()
+    subscriptions: dict[str, OneSubscription] = Field(default_factory=dict)
     http: HttpSettings = HttpSettings()
 
     @field_validator("api_base")
@@ -195,7 +250,7 @@ class AccountSettings(Section):
     @field_validator("channels")
     @classmethod
     def _channels(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
-        known = ("custom", "template")
+        known = ("custom", "template", "subscribe")
         if not channels or len(set(channels)) != len(channels) or not set(channels) <= set(known):
             raise ValueError(
                 f"accepted: one or more of {', '.join(known)}, each once, in the order to try them"
@@ -229,6 +284,12 @@ class AccountSettings(Section):
                 'template.template_id is missing: set it, or leave "template" out of channels'
                 " (then nobody outside the 48 h window can be reached)"
             )
+        if "subscribe" in self.channels and not self.subscribe.template_id:
+            raise ValueError('subscribe.template_id is missing: set it, or leave "subscribe" out of channels')
+        for section, named in (("templates", self.templates), ("subscriptions", self.subscriptions)):
+            for name, one in named.items():
+                if not one.template_id:
+                    raise ValueError(f"{section}.{name}.template_id is missing")
         return self
 
 

@@ -1,5 +1,6 @@
 """The account's texts: `{content}`, `{phone}`, `{now}`, `{ref}` and `{key}` filled in. Pure."""
 
+import re
 import string
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,6 +9,7 @@ from zoneinfo import ZoneInfo
 from broadcastd.model import Request
 
 PLACEHOLDERS = ("content", "phone", "now", "ref", "key")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def check_text(text: str) -> str:
@@ -34,6 +36,19 @@ def placeholder_values(request: Request, now: datetime, timezone: ZoneInfo) -> M
         "ref": request.ref or "",
         "key": request.key or "",
     }
+
+
+def without_controls(text: str) -> str:
+    """The text without control characters, line breaks and tabs excepted.
+
+    JSON can only hold them as \\u escapes, which WeChat refuses (47002) or shows to the reader as they are.
+    """
+    return _CONTROLS.sub("", text)
+
+
+def has_placeholder(text: str) -> bool:
+    """Whether a frame fills something in."""
+    return any(name is not None for _, name, _, _ in string.Formatter().parse(text))
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

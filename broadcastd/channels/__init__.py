@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from broadcastd.channels.custom import CustomChannel
+from broadcastd.channels.subscribe import SubscribeChannel
 from broadcastd.channels.template import TemplateChannel
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.ports import Channel
@@ -11,4 +12,5 @@ from broadcastd.settings import AccountSettings
 CHANNELS: Mapping[str, Callable[[WechatApi, AccountSettings], Channel]] = {
     "custom": CustomChannel,
     "template": TemplateChannel,
+    "subscribe": SubscribeChannel,
 }

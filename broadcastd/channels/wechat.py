@@ -6,9 +6,10 @@ Three ways for a call to end (`outcomes.Answer`): answered, with an errcode; *re
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import orjson
@@ -16,7 +17,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from broadcastd.outcomes import Answer
-from broadcastd.settings import HttpSettings
+from broadcastd.settings import AccountSettings, HttpSettings
 
 REFUSING_STATUSES = frozenset({412, 429, 503})
 """The server says itself that it did not take the request.
@@ -26,6 +27,10 @@ Any other status but 200 may come from something between us and WeChat, and says
 
 MAX_ANSWER_BYTES = 65536
 """An answer of send is some 60 bytes. More than this is not WeChat's, and is not read."""
+
+
+MSGID_DIGITS = 19
+"""Of the largest 64-bit number that the ledger holds."""
 
 
 class _NotAskedError(Exception):
@@ -116,6 +121,35 @@ class WechatApi:
         return Endpoint(self, f"{self._api_base}{path}")
 
 
+class WechatChannel:
+    """What the channels of WeChat have in common."""
+
+    name: str
+    path: ClassVar[str]
+    templates: Collection[str] = ()
+
+    def __init__(self, api: WechatApi, account: AccountSettings) -> None:
+        self._endpoint = api.endpoint(self.path)
+        self._timezone = ZoneInfo(account.timezone)
+
+    async def attempt(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:
+        """See `Channel`."""
+        return await self._endpoint.post(body, token, may_ask)
+
+
+class WechatMessage:
+    """Implements `Message`: the JSON around the openid is made once. For calls without a message id."""
+
+    def __init__(self, rest: bytes) -> None:
+        """`rest`: the body's JSON object without `touser`."""
+        self._tail = b"," + rest[1:]
+
+    def body(self, openid: str, message_id: str) -> bytes:
+        """See `Message`."""
+        del message_id
+        return b'{"touser":' + orjson.dumps(openid) + self._tail
+
+
 class Endpoint:
     """One path of the API. Its address is built once a token, not once a call."""
 
@@ -155,7 +189,14 @@ def _read(raw: bytes) -> Answer:
         reply = orjson.loads(raw)
         errcode = int(reply["errcode"])
         if abs(errcode) < 2**31:
-            return Answer(errcode=errcode, errmsg=str(reply.get("errmsg", "")))
+            return Answer(errcode, str(reply.get("errmsg", "")), msgid=_msgid(reply.get("msgid")))
         return Answer(unanswered="an errcode that is none of WeChat's")
     except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
         return Answer(unanswered="an answer that is no WeChat answer" if raw else "an empty answer")
+
+
+def _msgid(value: Any) -> int | None:
+    """A 64-bit number or its digits. Never a float: it would be another message's."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MSGID_DIGITS:
+        value = int(value)
+    return value if type(value) is int and 0 < value < 2**63 else None

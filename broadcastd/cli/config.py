@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from broadcastd.cli.target import config_option, print_json
+from broadcastd.cli.target import complain, config_option, print_json
 from broadcastd.errors import SettingsError
-from broadcastd.settings import AccountSettings
+from broadcastd.keywords import fitted, hidden
+from broadcastd.settings import AccountSettings, KeywordSettings
+from broadcastd.texts import fill, has_placeholder
 
 
 @click.group()
@@ -49,9 +51,18 @@ def check(config: Path | None, as_json: bool) -> None:
 
     path = config or settings_file.find()
     settings = settings_file.load(path)
+    warnings = [
+        f"accounts.{name}.{what}"
+        for name, account in settings.accounts.items()
+        for what in _warnings(account)
+    ]
     if as_json:
-        print_json({"ok": True, "path": str(path) if path else None, "accounts": list(settings.accounts)})
+        there = str(path) if path else None
+        accounts = list(settings.accounts)
+        print_json({"ok": True, "path": there, "accounts": accounts, "warnings": warnings})
         return
+    for warning in warnings:
+        complain(f"warning: {warning}")
     left = [
         f"accounts.{name}.{what}" for name, account in settings.accounts.items() for what in _left(account)
     ]
@@ -71,6 +82,23 @@ def _left(account: AccountSettings) -> list[str]:
     if account.template.template_id.startswith("REPLACE-"):
         left.append("template.template_id")
     return left
+
+
+def _warnings(account: AccountSettings) -> list[str]:
+    """What WeChat will change or not show in any message of these settings."""
+    templates: dict[str, KeywordSettings] = {"template": account.template}
+    templates |= {f"templates.{name}": one for name, one in account.templates.items()}
+    subscriptions: dict[str, KeywordSettings] = {"subscribe": account.subscribe}
+    subscriptions |= {f"subscriptions.{name}": one for name, one in account.subscriptions.items()}
+    warnings = []
+    for section, one in (templates | subscriptions).items():
+        for keyword, text in one.data.items():
+            fixed = "" if has_placeholder(text) else fill(text, {})
+            found = fitted(keyword, fixed)[1] if fixed else []
+            if section in templates:
+                found.append(hidden(keyword, fixed))
+            warnings += [f"{section}.data.{keyword}: {what}" for what in found if what]
+    return warnings
 
 
 @config.command()

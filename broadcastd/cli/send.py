@@ -5,8 +5,18 @@ from typing import Any
 import click
 
 from broadcastd.cli.moment import not_after_option, not_before_option
-from broadcastd.cli.target import Target, print_json, target_options
+from broadcastd.cli.target import Target, complain, print_json, target_options
 from broadcastd.model import OnUnknown
+
+
+def keyword_values(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """`thing1=a text` as an object of the frame; None without any."""
+    del context
+    pairs = [one.partition("=") for one in given]
+    for keyword, sign, _ in pairs:
+        if not (keyword and sign):
+            raise click.BadParameter("accepted: KEYWORD=VALUE, such as thing1=text", param=option)
+    return {keyword: value for keyword, _, value in pairs} or None
 
 
 @click.command()
@@ -18,6 +28,14 @@ from broadcastd.model import OnUnknown
 @click.option("--account", help="Which account (default: default).")
 @click.option(
     "--to", multiple=True, metavar="OPENID", help="A test send, to this openid only; may be repeated."
+)
+@click.option("--template", metavar="NAME", help="One of the account's templates, by its name or its id.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="KEYWORD=VALUE",
+    callback=keyword_values,
+    help="A further keyword of the template; may be repeated.",
 )
 @not_before_option
 @not_after_option
@@ -45,8 +63,15 @@ def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
         )
         for channel, message in reply["messages"].items():
             out.print(f"{channel}:", plain(message))
+        _warn(reply)
         return
     again = " (repeated: it was accepted before)" if reply["repeat"] else ""
     waits = f", waits for {reply['waits_for']}" if reply["waits_for"] else ""
     job = reply["job"]
     out.print(plain(f"job {job} {reply['state']}{again}{waits}; `broadcastd watch {job}` follows it"))
+    _warn(reply)
+
+
+def _warn(reply: dict[str, Any]) -> None:
+    for warning in reply.get("warnings", ()):  # a daemon of an earlier version has none
+        complain(f"warning: {warning}")

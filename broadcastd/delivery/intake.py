@@ -38,6 +38,7 @@ class DryRun:
     recipients: int
     slices: int
     messages: Mapping[str, str]
+    warnings: Sequence[str]
 
 
 class Intake:
@@ -113,12 +114,17 @@ class Intake:
         wrong = _wrong_channels(request, account, names) or _wrong_times(request, now)
         if wrong:
             return Refusal(ErrorCode.BAD_FRAME, wrong)
+        wrong = _wrong_template(request, account, names)
+        if wrong:
+            return Refusal(ErrorCode.BAD_CONTENT, wrong)
         try:
-            messages = {name: account.channels[name].render(request, time) for name in names}
+            rendered = {name: account.channels[name].render(request, time) for name in names}
         except ValueError as error:
             return Refusal(ErrorCode.BAD_CONTENT, str(error))
+        messages = {name: one.text for name, one in rendered.items()}
+        warnings = tuple(warning for one in rendered.values() for warning in one.warnings)
         on_unknown = request.on_unknown or account.on_unknown
-        return NewJob(new_job_id(now), request, now, tuple(names), messages, on_unknown)
+        return NewJob(new_job_id(now), request, now, tuple(names), messages, on_unknown, warnings)
 
     async def _dry_run(self, job: NewJob, account: Account) -> DryRun | Refusal:
         request = job.request
@@ -135,7 +141,7 @@ class Intake:
         if request.not_after is not None and request.not_after <= job.accepted_at:
             return Refusal(ErrorCode.BAD_FRAME, str(DeadlinePassedError(request.not_after)))
         slices = len(cut_evenly(range(count), self._pool.tasks, self._pool.slice_size))
-        return DryRun(count, slices, job.messages)
+        return DryRun(count, slices, job.messages, job.warnings)
 
     async def _accept(self, job: NewJob) -> Accepted | Refusal:
         request = job.request
@@ -158,6 +164,8 @@ class Intake:
             ref=request.ref,
             flag=request.flag,
         )
+        if job.warnings and not accepted.repeat:
+            log.warning("job_warned", job=accepted.job.id, account=request.account, warnings=job.warnings)
         # Of a repeat too: its first answer may have been "not durable" when the commit took too long.
         self._jobs.add(accepted.job)
         return accepted
@@ -184,9 +192,17 @@ def _wrong_channels(request: Request, account: Account, names: Sequence[str]) ->
         return f"channels: unknown {unknown[0]!r}; accepted: {', '.join(account.channels)}"
     if request.to is not None and len(request.to) > MOST_TEST_OPENIDS:
         return f"to: at most {MOST_TEST_OPENIDS} openids"
-    if (request.template or request.extra) and not any(account.channels[name].takes_data for name in names):
+    if (request.template or request.extra) and not any(account.channels[name].templates for name in names):
         return f"template and data: no channel of {', '.join(names)} takes them"
     return ""
+
+
+def _wrong_template(request: Request, account: Account, names: Sequence[str]) -> str:
+    """Why no channel of these has the template that a frame names; else empty."""
+    known = [one for name in names for one in account.channels[name].templates]
+    if request.template is None or request.template in known:
+        return ""
+    return f"template: unknown {request.template!r}; accepted: {', '.join(dict.fromkeys(known))}"
 
 
 def _wrong_times(request: Request, now: datetime) -> str:

@@ -102,6 +102,7 @@ def accepted_view(accepted: Accepted, entry: OpenJob | None, trouble: str) -> Re
         "ref": job.ref,
         "flag": job.flag,
         "test": job.to is not None,
+        "warnings": list(job.warnings),
         "books": books_view(job.books),
     }
 
@@ -114,6 +115,7 @@ def dry_run_view(dry_run: DryRun) -> Reply:
         "recipients": dry_run.recipients,
         "slices": dry_run.slices,
         "messages": dict(dry_run.messages),
+        "warnings": list(dry_run.warnings),
     }
 
 

@@ -18,6 +18,7 @@ from bed.site import sqlite_site
 from bed.wire import RawClient
 
 from broadcastd.cli.main import Exit
+from broadcastd.keywords import KINDS
 from broadcastd.model import Books, Listed, Round
 from broadcastd.refusals import ErrorCode
 from broadcastd.settings import ServerSettings
@@ -270,3 +271,14 @@ def test_the_exit_codes_of_the_readme_are_exactly_these(page: str) -> None:
     text = (DOCS.parent / page).read_text(encoding="utf-8")
     listed = [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
     assert listed == [code.value for code in Exit]
+
+
+def test_the_types_of_keywords_are_exactly_these() -> None:
+    rows = [(_names(row[0])[0], row[1], row[2]) for row in _table("### Texts and keywords")]
+    assert [(name, accepted) for name, accepted, _ in rows] == [
+        (name, kind.accepted) for name, kind in KINDS.items()
+    ]
+    for name, _, too_long in rows:
+        mark = KINDS[name].cut_mark
+        cut = f"is cut, and ends with `{mark}`" if mark else "is cut"
+        assert too_long == ("is refused" if mark is None else cut)

@@ -15,6 +15,7 @@ from broadcastd.delivery.pace import Pace
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import Books, DeferralRow, Job, NewJob, OnUnknown, OutcomeRow, Request, SliceMark
 from broadcastd.outcomes import Answer
+from broadcastd.ports import Rendered
 from broadcastd.states import JobState
 
 T0 = datetime(2026, 1, 31, 0, 0, 0, tzinfo=UTC)
@@ -65,6 +66,7 @@ class ScriptedChannel:
 
     def __init__(self, name: str, script: Iterable[Answer] = (), default: Answer = OK) -> None:
         self.name = name
+        self.templates: tuple[str, ...] = ()
         self.script = deque(script)
         self.default = default
         self.asked: list[str] = []
@@ -82,9 +84,9 @@ class ScriptedChannel:
         for _ in range(min(many, len(self._waiting))):
             self._waiting.popleft().set_result(None)
 
-    def render(self, request: Request, now: datetime) -> str:
+    def render(self, request: Request, now: datetime) -> Rendered:
         del now
-        return request.content
+        return Rendered(request.content)
 
     def message(self, rendered: str) -> PlainMessage:
         return PlainMessage(rendered)

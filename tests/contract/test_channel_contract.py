@@ -15,11 +15,16 @@ from broadcastd.channels import CHANNELS
 from broadcastd.channels.wechat import MAX_ANSWER_BYTES, WechatApi
 from broadcastd.model import Request
 from broadcastd.outcomes import Answer
+from broadcastd.ports import Rendered
 from broadcastd.settings import AccountSettings, HttpSettings
 
 NOW = datetime(2026, 1, 31, 16, 30, tzinfo=UTC)
 CONTENT = '收購 {二手} "iPhone" \\ \U0001f600\n'
-PATHS = {"custom": "/cgi-bin/message/custom/send", "template": "/cgi-bin/message/template/send"}
+PATHS = {
+    "custom": "/cgi-bin/message/custom/send",
+    "template": "/cgi-bin/message/template/send",
+    "subscribe": "/cgi-bin/message/subscribe/bizsend",
+}
 ACCOUNT = {
     "audience": {"url": "sqlite:///none.db"},
     "custom": {"text": "{content}!", "max_text_bytes": 100},
@@ -27,6 +32,7 @@ ACCOUNT = {
         "template_id": "T1",
         "data": {"keyword1": "{content}", "keyword2": "{now}", "keyword3": "{phone}"},
     },
+    "subscribe": {"template_id": "S1", "data": {"keyword1": "{content}", "time2": "{now}"}},
 }
 
 
@@ -80,7 +86,7 @@ async def open_channel(name):
 
 async def send(channel, request=None, openid="o-anna", token="tok", may_ask=lambda: True):
     rendered = channel.render(request or Request(CONTENT, phone="110"), NOW)
-    body = channel.message(rendered).body(openid, "j0123456789ab-11")
+    body = channel.message(rendered.text).body(openid, "j0123456789ab-11")
     return await channel.attempt(body, token, may_ask)
 
 
@@ -90,7 +96,7 @@ async def send(channel, request=None, openid="o-anna", token="tok", may_ask=lamb
 async def test_a_call_is_a_post_of_raw_utf8_with_the_token_in_the_query(wechat, open_channel, name):
     channel = open_channel(wechat.base)
     assert channel.name == name
-    assert await send(channel) == Answer(0, "ok")
+    assert await send(channel) == Answer(0, "ok", msgid=1)
     ((path, raw, headers),) = wechat.calls
     assert path == f"{PATHS[name]}?access_token=tok"
     assert headers["Content-Type"].startswith("application/json")
@@ -106,7 +112,7 @@ async def test_a_call_is_a_post_of_raw_utf8_with_the_token_in_the_query(wechat, 
 async def test_custom_body(wechat):
     api = WechatApi(wechat.base, HttpSettings(), 1)
     channel = CHANNELS["custom"](api, account(wechat.base))
-    assert orjson.loads(channel.message(channel.render(Request("信"), NOW)).body('o"1', "m")) == {
+    assert orjson.loads(channel.message(channel.render(Request("信"), NOW).text).body('o"1', "m")) == {
         "touser": 'o"1', "msgtype": "text", "text": {"content": "信!"},
     }  # fmt: skip
     await api.close()
@@ -117,7 +123,8 @@ async def test_template_body(wechat):
     settings = account(wechat.base, template={**ACCOUNT["template"], "url": "https://site/post"})
     channel = CHANNELS["template"](api, settings)
     rendered = channel.render(Request("信", phone="110", extra={"keyword3": "x", "first": "y"}), NOW)
-    body = orjson.loads(channel.message(rendered).body("o1", "m" * 32))
+    body = orjson.loads(channel.message(rendered.text).body("o1", "m" * 32))
+    assert rendered.warnings == ("template data first: WeChat does not show it since 2023-05-04",)
     assert body == {
         "touser": "o1", "client_msg_id": "m" * 32, "template_id": "T1", "url": "https://site/post",
         "data": {"keyword1": {"value": "信"}, "keyword2": {"value": "2026-02-01 00:30:00"},
@@ -137,15 +144,16 @@ async def test_a_new_token_is_used_at_once_and_odd_tokens_arrive_whole(wechat, o
 async def test_what_can_never_be_sent_is_refused_in_words(open_channel, name):
     channel = open_channel("http://127.0.0.1:1")
     if name == "custom":
-        assert channel.render(Request("x" * 99), NOW) == "x" * 99 + "!"
+        assert channel.render(Request("x" * 99), NOW) == Rendered("x" * 99 + "!")
         with pytest.raises(ValueError, match=r"101 bytes of UTF-8 .* at most 100"):
             channel.render(Request("x" * 100), NOW)
         with pytest.raises(ValueError, match="103 bytes"):
             channel.render(Request("信" * 34), NOW)
     else:
-        with pytest.raises(ValueError, match="unknown template 'T2'; accepted: 'T1'"):
-            channel.render(Request("x", template="T2"), NOW)
-        assert channel.render(Request("x", template="T1"), NOW)
+        with pytest.raises(ValueError, match=f"^{name} data thing1 is empty; accepted: 20 characters$"):
+            channel.render(Request("x", extra={"thing1": ""}), NOW)
+        with pytest.raises(ValueError, match=f"^{name} data phone_number7 does not fit its type"):
+            channel.render(Request("x", extra={"phone_number7": "call me"}), NOW)
 
 
 # -- answered ----------------------------------------------------------------------------------------------
@@ -158,6 +166,17 @@ async def test_what_can_never_be_sent_is_refused_in_words(open_channel, name):
         (b'{"errcode":-1,"errmsg":"system error"}', Answer(-1, "system error")),
         (b'{"errcode":0}', Answer(0)),
         (b'{"errcode":40001,"errmsg":null,"more":[]}', Answer(40001, "None")),
+        (b'{"errcode":0,"msgid":3557254367693750277}', Answer(0, msgid=3557254367693750277)),
+        (b'{"errcode":0,"msgid":"3557254367693750277"}', Answer(0, msgid=3557254367693750277)),
+        (b'{"errcode":0,"msgid":3557254367693750277.0}', Answer(0)),
+        (b'{"errcode":0,"msgid":3e18}', Answer(0)),
+        (b'{"errcode":0,"msgid":9223372036854775808}', Answer(0)),
+        (b'{"errcode":0,"msgid":0}', Answer(0)),
+        (b'{"errcode":0,"msgid":true}', Answer(0)),
+        (b'{"errcode":0,"msgid":"x1"}', Answer(0)),
+        (b'{"errcode":0,"msgid":""}', Answer(0)),
+        (b'{"errcode":0,"msgid":"99999999999999999999"}', Answer(0)),
+        (b'{"errcode":0,"msgid":[1]}', Answer(0)),
     ],
 )  # fmt: skip
 async def test_answers(wechat, open_channel, body, answer):

@@ -102,9 +102,9 @@ def test_a_querys_last_semicolon_is_dropped():
     assert AudienceSettings(url=URL, query="WITH a AS (SELECT 1) SELECT * FROM a").query.startswith("WITH")
 
 
-@pytest.mark.parametrize("channels", [[], ["custom", "custom"], ["sms"], ["custom", "email"]])
+@pytest.mark.parametrize("channels", [[], ["custom", "custom"], ["sms"], ["custom", "email"], ["mass"]])
 def test_channels_are_known_and_each_once(channels):
-    with pytest.raises(ValidationError, match="accepted: one or more of custom, template"):
+    with pytest.raises(ValidationError, match="accepted: one or more of custom, template, subscribe, each"):
         account(channels=channels)
 
 
@@ -112,6 +112,47 @@ def test_the_template_channel_needs_its_id():
     with pytest.raises(ValidationError, match=r"template\.template_id is missing"):
         account(template={})
     assert account(template={}, channels=["custom"]).channels == ("custom",)
+
+
+def test_the_subscribe_channel_needs_its_id():
+    with pytest.raises(ValidationError, match=r"subscribe\.template_id is missing"):
+        account(channels=["subscribe"])
+    assert account(channels=["subscribe"], subscribe={"template_id": "S1"}).channels == ("subscribe",)
+
+
+@pytest.mark.parametrize("section", ["templates", "subscriptions"])
+def test_a_named_template_needs_its_id_and_takes_no_pace_of_its_own(section):
+    with pytest.raises(ValidationError, match=rf"{section}\.repair\.template_id is missing"):
+        account(**{section: {"repair": {"data": {"thing1": "{content}"}}}})
+    with pytest.raises(ValidationError, match="rate_per_s"):
+        account(**{section: {"repair": {"template_id": "T2", "rate_per_s": 5}}})
+
+
+@pytest.mark.parametrize("section", ["custom", "template", "subscribe"])
+def test_every_channel_has_a_pace(section):
+    there = {"template": {"template_id": "T1"}, section: {"rate_per_s": 2.5, "max_in_flight": 3}}
+    there["template"] = {"template_id": "T1", **there["template"]}
+    found = getattr(account(**there), section)
+    assert (found.rate_per_s, found.max_in_flight) == (2.5, 3)
+    for wrong in ({"rate_per_s": 0}, {"max_in_flight": 0}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            account(**{section: wrong})
+    plain = getattr(account(), section)
+    assert (plain.rate_per_s, plain.max_in_flight) == (None, None)
+
+
+def test_a_page_of_no_mini_program_leads_nowhere():
+    with pytest.raises(ValidationError, match="appid is missing"):
+        account(template={"template_id": "T1", "miniprogram": {"pagepath": "index"}})
+
+
+def test_a_fixed_value_that_wechat_never_takes_is_found_at_start():
+    with pytest.raises(ValidationError, match="number1 has 33 characters; accepted: 32 digits"):
+        account(template={"template_id": "T1", "data": {"number1": "1" * 33}})
+    with pytest.raises(ValidationError, match="character_string1 does not fit its type"):
+        account(subscribe={"data": {"character_string1": "單號"}})
+    # What a frame fills in is not known yet.
+    assert account(template={"template_id": "T1", "data": {"number1": "{phone}"}})
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd"])

@@ -228,12 +228,16 @@ def test_find_prefers_what_is_named(tmp_path, monkeypatch):
 WITHOUT_DEFAULT = {"accounts.default.audience.url", "accounts.default.template.template_id"}
 # A table of the site's own words; the shipped ones are an example.
 EXAMPLES = {"accounts.default.template.data"}
+# Sections of which there may be many; the shipped file shows one, commented out.
+NAMED = ("templates", "subscriptions")
 
 
 def keys(model, where=()):
     """Every key of the settings as (dotted name, default)."""
     for name, about in model.model_fields.items():
         here = (*where, name)
+        if name in NAMED:
+            continue
         kinds = [
             one
             for one in [about.annotation, *getattr(about.annotation, "__args__", ())]
@@ -275,6 +279,14 @@ def test_the_shipped_file_lists_every_key_with_its_default(name, default):
     elif name not in WITHOUT_DEFAULT | EXAMPLES:
         default = default.get_secret_value() if isinstance(default, SecretStr) else default
         assert shown == (list(default) if isinstance(default, tuple) else default)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_shipped_file_shows_how_to_add_a_template(file, name):
+    text = SHIPPED.read_text(encoding="utf-8")
+    shown = text[text.index(f"# [accounts.default.{name}.repair]") :].partition("\n\n")[0]
+    account = settings_file.load(file(text + re.sub(r"(?m)^# ", "", shown))).accounts["default"]
+    assert getattr(account, name)["repair"].data["thing1"] == "{content}"
 
 
 # -- the account's id and secret ---------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from broadcastd.errcodes import Action, meaning_of
 
-MANY_SHARE = 0.1
-"""Of the answers since an unlisted code was first seen: a few among many go their own way."""
+MANY_SHARE = 0.5
+"""Of the answers since an unlisted code was first seen: fewer go their own way."""
 
 
 class Streaks:

@@ -8,6 +8,7 @@ from bed.fakes import FakeClock, ScriptedChannel, open_job
 from bed.ledgers import SqliteHome
 from bed.ports import free_port
 
+from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.intake import Intake
@@ -35,6 +36,12 @@ async def home(tmp_path):
     await home.open()
     yield home
     await home.kill()
+
+
+def controls_of(home, jobs):
+    dispatcher = NoDispatcher()
+    holds = AccountHolds(home.ledger, jobs, dispatcher, home.clock)
+    return Controls(home.ledger, jobs, dispatcher, Closer(home.ledger, jobs, home.clock), holds, home.clock)
 
 
 @pytest.fixture
@@ -95,7 +102,7 @@ async def test_a_retry_that_was_answered_too_early_is_taken_in_when_it_comes_aga
     await home.ledger.move(job.no, JobState.CANCELLING)
     await home.ledger.close_slices(job.no, 9, home.clock.now())
     jobs.leave(await home.ledger.finish(job.no, home.clock.now()))
-    controls = Controls(home.ledger, jobs, NoDispatcher(), Closer(home.ledger, jobs, home.clock), home.clock)
+    controls = controls_of(home, jobs)
     with locked(), pytest.raises(LedgerUnavailableError):
         await controls.retry(job, [Outcome.SKIPPED], 2, None)
     assert jobs.get(job.no) is None
@@ -108,7 +115,7 @@ async def test_a_pause_that_was_answered_too_early_holds_in_memory_when_it_is_as
     home, jobs, intake, locked
 ):
     job = (await intake.submit(POST)).job
-    controls = Controls(home.ledger, jobs, NoDispatcher(), Closer(home.ledger, jobs, home.clock), home.clock)
+    controls = controls_of(home, jobs)
     with locked(), pytest.raises(LedgerUnavailableError):
         await controls.pause(job)
     assert jobs.get(job.no).state is JobState.ACCEPTED

@@ -19,7 +19,7 @@ from broadcastd.settings import IDENTITY_OFF, ServerSettings, Settings
 FILE_VARIABLE = "BROADCASTD_CONFIG"
 PREFIX = "BROADCASTD_"
 PLACES = (Path("broadcastd.toml"), Path("/etc/broadcastd/broadcastd.toml"))
-SECRET_WORDS = ("token", "password", "secret", "url")
+SECRET_WORDS = ("token", "password", "secret", "url", "aes_key", "forward_to")
 
 # Keys that may be given as `<key>_file`: the secret is then the file's content.
 FILE_KEYS = (
@@ -27,6 +27,9 @@ FILE_KEYS = (
     ("ledger", "url"),
     ("accounts", "*", "app_secret"),
     ("accounts", "*", "audience", "url"),
+    ("accounts", "*", "callback", "token"),
+    ("accounts", "*", "callback", "aes_key"),
+    ("accounts", "*", "callback", "previous_aes_key"),
 )
 
 
@@ -89,6 +92,7 @@ class _Merge(BaseSettings):
     server: dict[str, Any] = {}
     pool: dict[str, Any] = {}
     ledger: dict[str, Any] = {}
+    callback: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
 

@@ -151,6 +151,8 @@ class Books:
     """errcode to the number of recipients that ended with it; 0 is left out."""
     in_doubt: int = 0
     """How many were in doubt, ever: counted before anybody of them was asked again."""
+    deliveries: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Channel to how many of its messages ended how (`pushes.Delivery`), as far as events have said."""
 
     @property
     def ended(self) -> int:
@@ -265,6 +267,8 @@ class OutcomeRow:
     at: datetime
     was_deferred: bool = False
     round_no: int = 1
+    msgid: int | None = None
+    """WeChat's number of the message, where its delivery will be reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,3 +322,5 @@ class Listed:
     errcode: int = 0
     at: datetime | None = None
     round_no: int = 1
+    delivery: str = ""
+    """How its last message ended, when an event has said so (`pushes.Delivery`)."""

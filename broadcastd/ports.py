@@ -10,6 +10,7 @@ from typing import Protocol
 
 from broadcastd.model import NO_HOLD, Batch, Hold, Job, Lease, Listed, NewJob, Request, Round, Settled, Split
 from broadcastd.outcomes import Answer, Outcome
+from broadcastd.pushes import NewPush, PushKind, WaitingPush
 from broadcastd.states import JobState
 
 
@@ -164,6 +165,26 @@ class Ledger(Protocol):
         """
         ...
 
+    async def take_pushes(self, some: Sequence[NewPush], now: datetime) -> Sequence[bool]:
+        """Put pushes on disk, with what they say of followers and deliveries; which of them are new.
+
+        Of those with one account and dedupe key the first counts, and the others change nothing. Nothing
+        that somebody wrote is kept.
+        """
+        ...
+
+    async def waiting_pushes(self, account: str, after: int, limit: int) -> Sequence[WaitingPush]:
+        """Pushes whose statement (`NewPush.waits`) has not been run, in order, those above number `after`."""
+        ...
+
+    async def note_applied(self, numbers: Collection[int], now: datetime) -> None:
+        """The statements of these pushes have been run."""
+        ...
+
+    async def opted_out(self, account: str) -> Collection[str]:
+        """Who has opted out by a push, and not in again since."""
+        ...
+
     async def purge(self, now: datetime, keep: timedelta, limit: int) -> int:
         """Forget some `limit` rows of jobs that ended over `keep` ago (keys and totals: a year); how many.
 
@@ -224,6 +245,19 @@ class Audience(Protocol):
 
     async def count(self, now: datetime, through: int | None = None) -> int:
         """How many are eligible, of all or of the ids up to `through`."""
+        ...
+
+
+class Registry(Protocol):
+    """Where the site itself keeps who is to be sent to."""
+
+    @property
+    def kinds(self) -> Collection[PushKind]:
+        """The pushes that it is to be told of."""
+        ...
+
+    async def note(self, kind: PushKind, openid: str) -> None:
+        """Have it know what a follower did; the same twice does no harm. Raises AudienceUnavailableError."""
         ...
 
 

@@ -24,6 +24,24 @@ class Word(StrEnum):
     OPT_IN = "opt_in"
 
 
+class PushKind(StrEnum):
+    """What is kept of a push beside its sender: never what somebody wrote."""
+
+    OPT_OUT = "opt_out"  # a text that opts out
+    OPT_IN = "opt_in"  # a text that opts in
+    MESSAGE = "message"  # any other message
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    CLICK = "click"
+    SCAN = "scan"
+    VIEW = "view"
+    TEMPLATE_FINISHED = "template_finished"
+    SUBSCRIBE_SENT = "subscribe_sent"
+    SUBSCRIBE_CHOSEN = "subscribe_chosen"
+    MASS_FINISHED = "mass_finished"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
     """What every push has."""
@@ -159,3 +177,44 @@ WINDOWS: Mapping[type[Push], Window] = {
     Subscribed: Window(3, timedelta(minutes=1)),
 }
 """What opens the customer-service window (docs/wechat-api.md, section 1)."""
+
+
+_KINDS: Mapping[type[Push], PushKind] = {
+    TextMessage: PushKind.MESSAGE,
+    OtherMessage: PushKind.MESSAGE,
+    Subscribed: PushKind.SUBSCRIBE,
+    Unsubscribed: PushKind.UNSUBSCRIBE,
+    Clicked: PushKind.CLICK,
+    Scanned: PushKind.SCAN,
+    Viewed: PushKind.VIEW,
+    TemplateFinished: PushKind.TEMPLATE_FINISHED,
+    SubscribeSent: PushKind.SUBSCRIBE_SENT,
+    SubscribeChosen: PushKind.SUBSCRIBE_CHOSEN,
+    MassFinished: PushKind.MASS_FINISHED,
+}
+
+
+def kind_of(push: Push, word: Word | None) -> PushKind:
+    """The kind of a push whose text asks for `word`."""
+    return PushKind(word.value) if word is not None else _KINDS.get(type(push), PushKind.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPush:
+    """A push on its way to the ledger."""
+
+    account: str
+    push: Push
+    kind: PushKind
+    waits: bool = False
+    """Whether a statement is to be run for it in the site's database."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPush:
+    """A push whose statement has not been run yet."""
+
+    no: int
+    """In the order in which they were taken."""
+    kind: PushKind
+    openid: str

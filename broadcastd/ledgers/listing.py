@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from broadcastd.clock import from_ms
 from broadcastd.frozen import unpack_ids
-from broadcastd.ledgers.schema import outcomes, slices
+from broadcastd.ledgers.schema import outcomes, receipts, slices
 from broadcastd.model import Listed
 from broadcastd.outcomes import Outcome
 
@@ -29,11 +29,20 @@ def list_block(
         outcomes.c.job_no == job_no, outcomes.c.recipient_id.between(row.first_id, row.last_id)
     )
     ended = {one.recipient_id: one for one in connection.execute(sa.select(outcomes).where(in_slice))}
-    return [_listed(one, ended.get(one)) for one in unpack_ids(row.ids)], row.last_id
+    ends = _deliveries(connection, job_no, row.first_id, row.last_id)
+    return [_listed(one, ended.get(one), ends.get(one, "")) for one in unpack_ids(row.ids)], row.last_id
 
 
-def _listed(recipient_id: int, row: Any) -> Listed:
+def _deliveries(connection: sa.Connection, job_no: int, first: int, last: int) -> dict[int, str]:
+    """Recipient to how its last message ended; empty when no event has said so."""
+    theirs = sa.and_(receipts.c.job_no == job_no, receipts.c.recipient_id.between(first, last))
+    query = sa.select(receipts.c.recipient_id, receipts.c.status).where(theirs).order_by(receipts.c.at)
+    return {row.recipient_id: row.status for row in connection.execute(query)}
+
+
+def _listed(recipient_id: int, row: Any, delivery: str) -> Listed:
     if row is None:
         return Listed(recipient_id)
     outcome = Outcome(row.outcome)
-    return Listed(recipient_id, row.openid, outcome, row.channel, row.errcode, from_ms(row.at), row.round)
+    at = from_ms(row.at)
+    return Listed(recipient_id, row.openid, outcome, row.channel, row.errcode, at, row.round, delivery)

@@ -10,7 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
-from broadcastd.ledgers import retry_changes
+from broadcastd.ledgers import receipt_changes, retry_changes
 from broadcastd.ledgers.record_statements import (
     MOST_ROWS,
     Insert,
@@ -108,6 +108,7 @@ def write_outcomes(connection: sa.Connection, rows: Sequence[OutcomeRow]) -> Non
     ended = Counter((row.job_no, row.round_no) for row in rows)
     sql.each(_ROUND, [(n, *which) for which, n in ended.items()])
     _note_times(sql, rows)
+    receipt_changes.note_sent(connection, rows)
 
 
 def _insert_new(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> Sequence[OutcomeRow]:

@@ -1,6 +1,6 @@
 """What is forgotten, and when: who got a finished job after a while, its totals and its key after a year."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,10 +9,13 @@ import sqlalchemy as sa
 from broadcastd.clock import to_ms
 from broadcastd.ledgers.schema import (
     deferrals,
+    delivery_tallies,
     former_outcomes,
     job_keys,
     jobs,
     outcomes,
+    pushes,
+    receipts,
     rounds,
     slices,
     tallies,
@@ -22,7 +25,10 @@ from broadcastd.states import JOB_TERMINAL
 TOTALS_KEPT = timedelta(days=365)
 """As long as the keys: a repeat must find its job."""
 
-_PEOPLE = (outcomes, former_outcomes, deferrals)
+PUSHES_KEPT = timedelta(days=1)
+"""At the least: by them a repeat is known."""
+
+_PEOPLE = (outcomes, former_outcomes, deferrals, receipts)
 
 
 def purge(connection: sa.Connection, now: datetime, keep: timedelta, limit: int) -> int:
@@ -44,14 +50,44 @@ def _steps(connection: sa.Connection, now: datetime, keep: timedelta, limit: int
     for row in expired:
         same = sa.and_(*(job_keys.c[name] == value for name, value in row._mapping.items()))
         yield connection.execute(sa.delete(job_keys).where(same)).rowcount
+    old_ms = to_ms(now - max(keep, PUSHES_KEPT))
+    applied = sa.and_(pushes.c.applied_at <= old_ms, pushes.c.received_at <= old_ms)
+    yield from _delete_some(connection, pushes.c.no, applied, limit)
+    # Messages that are no job's: sent by the site itself, or before this ledger was there.
+    foreign = sa.and_(receipts.c.at <= old_ms, receipts.c.job_no.is_(None))
+    yield from _delete_receipts(connection, foreign, limit)
     for job_no in _ended_before(connection, now - keep, jobs.c.purged_at.is_(None)):
         yield from _forget_people(connection, job_no, limit)
         this = jobs.c.no == job_no
         yield connection.execute(sa.update(jobs).where(this).values(purged_at=to_ms(now))).rowcount
     for job_no in _ended_before(connection, now - max(keep, TOTALS_KEPT), jobs.c.purged_at.is_not(None)):
-        for table in (tallies, rounds):
+        for table in (tallies, delivery_tallies, rounds):
             connection.execute(sa.delete(table).where(table.c.job_no == job_no))
         yield connection.execute(sa.delete(jobs).where(jobs.c.no == job_no)).rowcount
+
+
+def _delete_some(
+    connection: sa.Connection, by: "sa.Column[Any]", which: "sa.ColumnElement[bool]", limit: int
+) -> Iterator[int]:
+    numbers = connection.execute(sa.select(by).where(which).limit(limit)).scalars().all()
+    if numbers:
+        yield connection.execute(sa.delete(by.table).where(by.in_(numbers))).rowcount
+
+
+def _delete_receipts(connection: sa.Connection, which: "sa.ColumnElement[bool]", limit: int) -> Iterator[int]:
+    keys = sa.select(receipts.c.account, receipts.c.channel, receipts.c.msgid).where(which).limit(limit)
+    for (account, channel), rows in _by_channel(connection.execute(keys)).items():
+        these = sa.and_(
+            receipts.c.account == account, receipts.c.channel == channel, receipts.c.msgid.in_(rows)
+        )
+        yield connection.execute(sa.delete(receipts).where(these)).rowcount
+
+
+def _by_channel(keys: Iterable[Any]) -> Mapping[tuple[str, str], list[int]]:
+    found: dict[tuple[str, str], list[int]] = {}
+    for key in keys:
+        found.setdefault((key.account, key.channel), []).append(key.msgid)
+    return found
 
 
 def _ended_before(

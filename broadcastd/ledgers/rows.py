@@ -1,12 +1,13 @@
 """Between rows of the ledger and the model's values."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from broadcastd.clock import from_ms, to_ms
+from broadcastd.ledgers.receipt_changes import deliveries_of
 from broadcastd.ledgers.schema import jobs, rounds, tallies
 from broadcastd.model import Books, Hold, HoldKind, Job, NewJob, OnUnknown, Round
 from broadcastd.outcomes import Outcome
@@ -79,7 +80,9 @@ def fresh_job(no: int, job: NewJob) -> Job:
     )
 
 
-def books_of(row: Any, sums: Iterable[Any]) -> Books:
+def books_of(
+    row: Any, sums: Iterable[Any], deliveries: Mapping[str, Mapping[str, int]] | None = None
+) -> Books:
     """The books of one row of `jobs`, with its rows of `tallies`."""
     outcomes: dict[Outcome, int] = {}
     channels: dict[str, int] = {}
@@ -93,7 +96,7 @@ def books_of(row: Any, sums: Iterable[Any]) -> Books:
             channels[one.channel] = channels.get(one.channel, 0) + one.n
         if one.errcode:
             errcodes[one.errcode] = errcodes.get(one.errcode, 0) + one.n
-    return Books(row.recipients, row.planned, outcomes, channels, errcodes, row.in_doubt)
+    return Books(row.recipients, row.planned, outcomes, channels, errcodes, row.in_doubt, deliveries or {})
 
 
 def round_of(row: Any) -> Round:
@@ -102,7 +105,9 @@ def round_of(row: Any) -> Round:
     return Round(row.no, only, from_ms(row.accepted_at), _moment(row.finished_at), row.recipients, row.ended)
 
 
-def job_of(row: Any, sums: Iterable[Any], present: Round) -> Job:
+def job_of(
+    row: Any, sums: Iterable[Any], present: Round, deliveries: Mapping[str, Mapping[str, int]] | None
+) -> Job:
     """The job of one row of `jobs`, with its rows of `tallies` and its present round."""
     return Job(
         no=row.no,
@@ -129,7 +134,7 @@ def job_of(row: Any, sums: Iterable[Any], present: Round) -> Job:
         not_after=_moment(row.not_after),
         purged_at=_moment(row.purged_at),
         round=present,
-        books=books_of(row, sums),
+        books=books_of(row, sums, deliveries),
         hold=Hold(HoldKind(row.hold_kind) if row.hold_kind else None, _moment(row.held_until)),
         warnings=tuple(row.warnings or ()),
         calls_saved=row.calls_saved,
@@ -143,13 +148,15 @@ def load_jobs(connection: sa.Connection, query: "sa.Select[Any]") -> Sequence[Jo
         return []
     sums: dict[int, list[Any]] = {row.no: [] for row in rows}
     present: dict[int, Round] = {}
+    deliveries: dict[int, Mapping[str, Mapping[str, int]]] = {}
     is_present = sa.and_(jobs.c.no == rounds.c.job_no, jobs.c.round == rounds.c.no)
     for numbers in _batches(list(sums)):
         for one in connection.execute(sa.select(tallies).where(tallies.c.job_no.in_(numbers))):
             sums[one.job_no].append(one)
+        deliveries |= deliveries_of(connection, numbers)
         of_these = sa.select(rounds).join(jobs, is_present).where(rounds.c.job_no.in_(numbers))
         present |= {one.job_no: round_of(one) for one in connection.execute(of_these)}
-    return [job_of(row, sums[row.no], present[row.no]) for row in rows]
+    return [job_of(row, sums[row.no], present[row.no], deliveries.get(row.no)) for row in rows]
 
 
 def load_job(connection: sa.Connection, job_no: int) -> Job:

@@ -13,6 +13,7 @@ from broadcastd.clock import Clock, to_ms
 from broadcastd.ledgers import (
     job_changes,
     opening_changes,
+    push_changes,
     record_changes,
     retention_changes,
     retry_changes,
@@ -26,6 +27,7 @@ from broadcastd.ledgers.schema import jobs, slices
 from broadcastd.model import NO_HOLD, Batch, Hold, Job, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
+from broadcastd.pushes import NewPush, WaitingPush
 from broadcastd.states import JOB_OPEN, JobState
 
 T = TypeVar("T")
@@ -218,6 +220,24 @@ class SqlLedger(ABC):
         run_out = sa.and_(slices.c.lease_until <= to_ms(now), slices.c.lease.not_in(working))
         found, _ = await self._write(lambda one: slice_changes.recover(one, run_out, now))
         return found
+
+    # -- pushes ----------------------------------------------------------------------------------------
+
+    async def take_pushes(self, some: Sequence[NewPush], now: datetime) -> Sequence[bool]:
+        """See `Ledger`."""
+        return await self._write(lambda one: push_changes.take(one, some, now), PATIENCE_S)
+
+    async def waiting_pushes(self, account: str, after: int, limit: int) -> Sequence[WaitingPush]:
+        """See `Ledger`."""
+        return await self._read(lambda one: push_changes.waiting(one, account, after, limit))
+
+    async def note_applied(self, numbers: Collection[int], now: datetime) -> None:
+        """See `Ledger`."""
+        await self._write(lambda one: push_changes.note_applied(one, numbers, now))
+
+    async def opted_out(self, account: str) -> Collection[str]:
+        """See `Ledger`."""
+        return await self._read(lambda one: push_changes.opted_out(one, account))
 
     # -- the ledger itself -----------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ import structlog
 from broadcastd import __version__
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.sql import SqlAudience
+from broadcastd.callback.building import Callbacks, Site, opt_outs_of
+from broadcastd.callback.building import build as build_callbacks
 from broadcastd.channels import CHANNELS
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
@@ -83,19 +85,23 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 loops = self._start_loops(group)
                 await self._jobs.restore()
-                async with Listener(self._settings.server, self._use_cases) as listener:
-                    self.port = listener.port
-                    log.info(
-                        "broadcastd_started", version=__version__, port=self.port, jobs_open=len(self._jobs)
-                    )
-                    self.ready.set()
-                    await self._stopping.wait()
-                    log.info("draining", jobs_open=len(self._jobs), tasks_busy=self._dispatcher.tasks_busy)
-                    self._intake.stopping = True
-                await self._drain()
+                # WeChat pushes on while the daemon drains: it tries for some 15 s only.
+                async with self._callbacks.listening(self._settings.callback):
+                    await self._serve()
+                    await self._drain()
                 for loop in loops:
                     loop.cancel()
         log.info("broadcastd_stopped", jobs_open=len(self._jobs))
+
+    async def _serve(self) -> None:
+        """Take frames until told to stop."""
+        async with Listener(self._settings.server, self._use_cases) as listener:
+            self.port = listener.port
+            log.info("broadcastd_started", version=__version__, port=self.port, jobs_open=len(self._jobs))
+            self.ready.set()
+            await self._stopping.wait()
+            log.info("draining", jobs_open=len(self._jobs), tasks_busy=self._dispatcher.tasks_busy)
+            self._intake.stopping = True
 
     # -- building --------------------------------------------------------------------------------------
 
@@ -105,6 +111,8 @@ class Daemon:
         accounts = self._accounts = {
             name: self._account(name, account, stack) for name, account in settings.accounts.items()
         }
+        self._callbacks = self._build_callbacks(stack)
+        await self._callbacks.restore()
         wake = asyncio.Event()
         self._jobs = OpenJobs(ledger, accounts, clock)
         self._closer = Closer(ledger, self._jobs, clock)
@@ -124,6 +132,7 @@ class Daemon:
         status = Status(
             self._dispatcher, self._jobs, self._intake, ledger, accounts,
             tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
+            callback=self._callbacks.view,
         )  # fmt: skip
         controls = Controls(ledger, self._jobs, self._dispatcher, self._closer, self._account_holds, clock)
         self._use_cases = UseCases(self._intake, ledger, self._jobs, controls, status, clock, self._stopping)
@@ -170,7 +179,18 @@ class Daemon:
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
             on_unknown=settings.on_unknown or self._settings.ledger.on_unknown,
+            opt_outs=opt_outs_of(settings, self._clock),
         )
+
+    def _build_callbacks(self, stack: contextlib.AsyncExitStack) -> Callbacks:
+        sites = {}
+        for name, settings in self._settings.accounts.items():
+            opt_outs = self._accounts[name].opt_outs
+            if opt_outs is not None:
+                database = open_database(settings.audience, writable=True)
+                stack.push_async_callback(database.close)
+                sites[name] = Site(settings, database, opt_outs)
+        return build_callbacks(sites, self._ledger, self._clock, stack)
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -187,6 +207,7 @@ class Daemon:
             "heartbeat": self._heartbeat.run(),
             "retention": self._retention.run(),
             "account holds": self._account_holds.run(),
+            **self._callbacks.loops(),
             **{
                 f"lane {lane.channel} of {account.name}": lane.run()
                 for account in self._accounts.values()

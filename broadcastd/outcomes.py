@@ -42,6 +42,7 @@ class Ended:
     outcome: Outcome
     channel: str = ""
     errcode: int = 0
+    msgid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

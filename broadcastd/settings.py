@@ -327,7 +327,6 @@ class HttpSettings(Section):
 class AccountSettings(Section):
     """One Official Account."""
 
-    app_id: str = ""
     api_base: str = "https://api.weixin.qq.com"
     app_id: str = ""
     app_secret: SecretStr | None = None

@@ -102,6 +102,9 @@ def job_table(job: dict[str, Any]) -> Table:
         table.add_row("round", plain(round_line(now)))
     books = job["books"]
     table.add_row("books", books_line(books) + ("" if books["planned"] else "  (still being planned)"))
+    for channel, ends in (books.get("deliveries") or {}).items():
+        shown = ", ".join(f"{n:,} {end}" for end, n in ends.items())
+        table.add_row(f"deliveries by {plain(channel)}", plain(shown))
     if books["in_doubt"]:
         table.add_row("in doubt", f"{books['in_doubt']:,} (ever; see docs/protocol.md)")
     for label, text in _notes(job):

@@ -91,6 +91,12 @@ def _hashes(value: Any) -> Rows:
         yield f"sha256 of {channel} message", str(digest)
 
 
+def _deliveries(value: Any) -> Rows:
+    for channel, ends in _items(value):
+        shown = ", ".join(f"{number(n)} {end}" for end, n in _items(ends))
+        yield f"deliveries by {channel}".rstrip(), shown
+
+
 def _items(value: Any) -> Iterable[tuple[str, Any]]:
     return value.items() if isinstance(value, dict) else [("", value)]
 
@@ -130,6 +136,7 @@ SHOWN: Mapping[str, Show] = {
     "by_channel": _fact("sent by", _channels),
     "errcodes": _errcodes,
     "in_doubt": _fact("in doubt, ever", number),
+    "deliveries": _deliveries,
     "warnings": _warnings,
     "calls_saved": _fact("calls saved", number),
     "rounds": _rounds,

@@ -16,7 +16,7 @@ from broadcastd.outcomes import Outcome
 
 Person = dict[str, Any]
 
-COLUMNS = ("id", "openid", "outcome", "channel", "errcode", "at", "round")
+COLUMNS = ("id", "openid", "outcome", "channel", "errcode", "at", "round", "delivery")
 NOT_YET = "none"
 """Who has no outcome yet."""
 FORMULA = tuple("=+-@＝＋－＠")

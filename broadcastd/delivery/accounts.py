@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.lane import Lane
+from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.streaks import Streaks
 from broadcastd.model import Hold, Job, OnUnknown, base32
@@ -34,6 +35,8 @@ class Account:
     hold: Hold | None = None
     """Its trouble at WeChat: no job of it goes on until then."""
     held_for: str = ""
+    opt_outs: OptOuts | None = None
+    """Who has opted out by a reply; None: the account has no callback, and no delivery is reported."""
 
     def is_held(self, now: datetime) -> bool:
         """Whether its trouble keeps all its jobs back now."""

@@ -49,6 +49,7 @@ def report_of(job: Job, rounds: Sequence[Round], key: str) -> Report:
             for code, n in books.errcodes.items()
         },
         "in_doubt": books.in_doubt,
+        "deliveries": {channel: dict(ends) for channel, ends in books.deliveries.items()},
         "warnings": list(job.warnings),
         "calls_saved": job.calls_saved,
         "balanced": books.balanced,

@@ -1,6 +1,7 @@
 """One recipient through a job's channels, in order. What an errcode means is a table (`errcodes`)."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -39,6 +40,9 @@ BUSY = (-1, 45011)
 """Answers that mean: too much."""
 
 
+STOPPED = "stopped"
+"""The reason of a recipient who was not asked because `may_ask` said no."""
+
 HOLDING = frozenset({Action.QUOTA, Action.HOLD_CHANNEL, Action.HOLD_ACCOUNT, Action.REFRESH, Action.SLOW})
 """After these nothing says that a channel takes messages again."""
 
@@ -71,6 +75,7 @@ class _Answered:
     channel_no: int
     who: Recipient
     errcode: int
+    msgid: int | None
 
     @property
     def channel(self) -> str:
@@ -131,45 +136,53 @@ class Sender:
             return self._held(job, channel_no, who)
         body = message.body(who.openid, job.message_id(who.id))
         try:
-            answer = await self._attempt(job.account, channel, body, lambda: may_ask() and lane.held is None)
+            answer = await self._attempt(
+                job.account, channel, (who.openid, body), lambda: may_ask() and lane.held is None
+            )
         except TokenUnavailableError as error:
             return self._no_token_yet(job.account, channel_no, who, error)
         if answer is None and may_ask() and lane.held is not None:
             return self._held(job, channel_no, who)  # since it has waited for a place
         if answer is None:
-            return Later(0.0, "stopped", channel_no, who.tries, refusals=who.refusals)
+            return Later(0.0, STOPPED, channel_no, who.tries, refusals=who.refusals)
         if not answer.answered:
             return self._trouble(job, channel_no, who, answer)
-        return self._by_table(_Answered(job, channel_no, who, answer.errcode))
+        return self._by_table(_Answered(job, channel_no, who, answer.errcode, answer.msgid))
 
     async def _attempt(
-        self, account: Account, channel: Channel, body: bytes, may_ask: Callable[[], bool]
+        self, account: Account, channel: Channel, to: tuple[str, bytes], may_ask: Callable[[], bool]
     ) -> Answer | None:
-        """One call, and one more with a new token when WeChat calls the first one stale. None: no call."""
+        """One call (openid, body), and one more with a new token when WeChat calls the first one stale.
+
+        None: no call.
+        """
         token = await account.tokens.token()
-        answer = await self._timed(account, channel, (body, token), may_ask)
+        answer = await self._timed(account, channel, (*to, token), may_ask)
         if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
             log.info("token_stale", account=account.name, errcode=answer.errcode)
             account.tokens.discard(token)
             token = await account.tokens.token()
             # A stale token says that nothing was sent: who may not be asked again now is due later.
-            answer = await self._timed(account, channel, (body, token), may_ask)
+            answer = await self._timed(account, channel, (*to, token), may_ask)
             if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
                 account.tokens.discard(token)
         return answer
 
     async def _timed(
-        self, account: Account, channel: Channel, call: tuple[bytes, str], may_ask: Callable[[], bool]
+        self, account: Account, channel: Channel, call: tuple[str, bytes, str], may_ask: Callable[[], bool]
     ) -> Answer | None:
-        """One call of (body, token) once the lane has room for it."""
+        """One call of (openid, body, token) once the lane has room for it."""
         lane = account.lanes[channel.name]
         if not await lane.enter(may_ask):
             return None
         started_s = self._clock.monotonic_s()
         account.pace.started()
         answer = None
+        openid, body, token = call
+        calling = nullcontext() if account.opt_outs is None else account.opt_outs.calling(openid)
         try:
-            answer = await channel.attempt(*call, may_ask)
+            with calling:
+                answer = await channel.attempt(body, token, may_ask)
         finally:
             lane.leave()
             ended_s = self._clock.monotonic_s()
@@ -227,7 +240,7 @@ class Sender:
             return Halt(f"{answered.reason}, for many recipients", answered.channel_no, ACCOUNT_TRY_S)
         action = answered.meaning.action
         if action is Action.ACCEPT:
-            return Ended(Outcome.SENT, answered.channel)
+            return Ended(Outcome.SENT, answered.channel, msgid=answered.msgid)
         if action is Action.FALLBACK:
             return _Fell(answered.errcode)
         return self._others[action](answered)

@@ -13,10 +13,11 @@ from datetime import timedelta
 
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.recorder import Recorder
-from broadcastd.delivery.sender import Recipient, Sender
+from broadcastd.delivery.sender import STOPPED, Recipient, Sender
 from broadcastd.model import Deferral, DeferralRow, Lease, OutcomeRow, SliceMark, Split
-from broadcastd.outcomes import Ended, Halt, Later, Verdict
+from broadcastd.outcomes import Ended, Halt, Later, Outcome, Verdict
 
 SMALLEST_CHUNK = 8
 """Of recipients that one mark lets through."""
@@ -35,14 +36,21 @@ class SliceRun:
     """Sends one slice. `run` returns when nobody of it can be asked now."""
 
     def __init__(
-        self, lease: Lease, job: OpenJob, rows: Sequence[tuple[int, str]], shared: SharedParts
+        self,
+        lease: Lease,
+        job: OpenJob,
+        rows: Sequence[tuple[int, str]],
+        shared: SharedParts,
+        pulled_s: float = ALWAYS_BEFORE,
     ) -> None:
+        """`pulled_s`: when (monotonic) the rows began to be read; who has opted out since is not in them."""
         self.lease = lease
         self.job = job
         self.halted: Halt | None = None
         self.lease_lost = False
         self._sender, self._recorder = shared.sender, shared.recorder
         self._pace, self._clock = job.account.pace, shared.clock
+        self._opt_outs, self._pulled_s = job.account.opt_outs, pulled_s
         openids = dict(rows)
         unasked = lease.unasked
         self._last_id = unasked[-1] if unasked else None
@@ -175,11 +183,25 @@ class SliceRun:
                 else:
                     who = self._ready.popleft()
                     try:
-                        self._settle(who, await self._sender.ask(self.job, who, self._may_ask))
+                        self._settle(who, await self._ask(who))
                     finally:
                         gate.leave()
         finally:
             self._slots -= 1
+
+    async def _ask(self, who: Recipient) -> Verdict:
+        if self._opt_outs is None:
+            return await self._sender.ask(self.job, who, self._may_ask)
+        if not self._barred(who):
+            verdict = await self._sender.ask(self.job, who, lambda: self._may_ask() and not self._barred(who))
+            if not (isinstance(verdict, Later) and verdict.reason == STOPPED and self._barred(who)):
+                return verdict
+        # Who was asked before and gave no answer may have it.
+        return Ended(Outcome.UNKNOWN if who.doubts else Outcome.SKIPPED)
+
+    def _barred(self, who: Recipient) -> bool:
+        """Whether they have opted out by a reply since their row was read."""
+        return self._opt_outs is not None and self._opt_outs.bars(who.openid, self._pulled_s)
 
     def _may_ask(self) -> bool:
         if self._stopping:
@@ -191,7 +213,7 @@ class SliceRun:
     def _settle(self, who: Recipient, verdict: Verdict) -> None:
         now = self._clock.now()
         match verdict:
-            case Ended(outcome, channel, errcode):
+            case Ended(outcome, channel, errcode, msgid):
                 row = OutcomeRow(
                     self.lease.job_no,
                     who.id,
@@ -202,6 +224,8 @@ class SliceRun:
                     now,
                     who.was_deferred,
                     self.lease.round_no,
+                    # A callback is told how the message ends; without one nobody will ask for the number.
+                    msgid if self._opt_outs is not None else None,
                 )
                 self._recorder.end(row)
             case Later(delay_s, _, channel_no, tries, in_doubt, refusals):

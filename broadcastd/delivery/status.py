@@ -1,7 +1,7 @@
 """How the daemon is, for `ping` and `info`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from broadcastd import __version__
@@ -29,6 +29,7 @@ class Status:
         tasks: int,
         owner: str,
         clock: Clock,
+        callback: Callable[[str], dict[str, Any] | None] = lambda account: None,
     ) -> None:
         self._dispatcher = dispatcher
         self._jobs = jobs
@@ -38,6 +39,7 @@ class Status:
         self._tasks = tasks
         self._owner = owner
         self._clock = clock
+        self._callback = callback
         self._started_s = clock.monotonic_s()
 
     def brief(self) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class Status:
             "sends_per_task": account.pace.sends_per_task,
             "wechat": self._wechat(account),
             "audience": "; ".join(waiting) or "ok",
+            "callback": self._callback(account.name),
         }
 
     def _wechat(self, account: Account) -> str:

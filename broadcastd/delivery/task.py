@@ -9,6 +9,7 @@ from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.dispatcher import Dispatcher, Work
 from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.slice_run import SharedParts, SliceRun
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
 from broadcastd.model import TOO_MANY_GONE, Lease, OutcomeRow
@@ -53,9 +54,11 @@ class Task:
     async def _guarded(self, work: Work) -> None:
         """Work on one slice. A bug in it holds its job, and leaves the other jobs and this task alone."""
         try:
+            # Rows that come with a split were read at an unknown time.
+            pulled_s = ALWAYS_BEFORE if work.rows is not None else self._clock.monotonic_s()
             rows = work.rows if work.rows is not None else await self._pull(work)
             if rows is not None and not await self._too_many_gone(work, rows):
-                await self._send(work, rows)
+                await self._send(work, rows, pulled_s)
         except Exception:
             log.exception("slice_failed", job=work.job.job.id, slice=work.lease.slice_no)
             await self._hold(work.job, "an internal error: see slice_failed in the log")
@@ -122,8 +125,8 @@ class Task:
             self._recorder.end(row)
         return False
 
-    async def _send(self, work: Work, rows: Sequence[tuple[int, str]]) -> None:
-        run = SliceRun(work.lease, work.job, rows, self._shared)
+    async def _send(self, work: Work, rows: Sequence[tuple[int, str]], pulled_s: float) -> None:
+        run = SliceRun(work.lease, work.job, rows, self._shared, pulled_s)
         self._dispatcher.started(run)
         try:
             await run.run()

@@ -29,6 +29,7 @@ def books_view(books: Books) -> Reply:
         "by_channel": dict(books.sent_by_channel),
         "errcodes": {str(code): n for code, n in books.errcodes.items()},
         "in_doubt": books.in_doubt,
+        "deliveries": {channel: dict(ends) for channel, ends in books.deliveries.items()},
         "balanced": books.balanced,
     }
 
@@ -145,6 +146,7 @@ def listed_view(one: Listed) -> Reply:
         "errcode": one.errcode,
         "at": _iso(one.at),
         "round": one.round_no,
+        "delivery": one.delivery or None,
     }
 
 

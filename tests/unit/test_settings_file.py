@@ -225,7 +225,15 @@ def test_find_prefers_what_is_named(tmp_path, monkeypatch):
 # -- the shipped file --------------------------------------------------------------------------------------
 
 # What nobody can have a default for: a first run must put its own in.
-WITHOUT_DEFAULT = {"accounts.default.audience.url", "accounts.default.template.template_id"}
+WITHOUT_DEFAULT = {
+    "accounts.default.audience.url",
+    "accounts.default.template.template_id",
+    "accounts.default.callback.token",
+}
+# What is off when it is not there: None by default.
+OPTIONAL = {
+    f"accounts.default.callback.{key}" for key in ("aes_key", "previous_aes_key", "mode", "forward_to")
+}
 # A table of the site's own words; the shipped ones are an example.
 EXAMPLES = {"accounts.default.template.data"}
 # Sections of which there may be many; the shipped file shows one, commented out.
@@ -262,6 +270,23 @@ def commented(text, name):
     return body is not None and re.search(rf"^# {key} = ", body[1], re.M) is not None
 
 
+def shipped():
+    """The shipped file, and its sections that are commented out as a whole as if they were not."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    optional = re.search(r"^# \[accounts\.default\.callback\].*\Z", text, re.M | re.S)
+    assert optional is not None
+    uncommented = re.sub(r"^# ", "", optional[0], flags=re.M)
+    return text[: optional.start()] + uncommented
+
+
+def test_the_shipped_files_optional_section_is_a_callback(file):
+    text = shipped().replace('token = "…"', 'token = "abc123"').replace('app_id = ""', 'app_id = "wx1"')
+    text = re.sub(r'^((?:previous_)?aes_key) = "…"', lambda key: f'{key[1]} = "{"A" * 43}"', text, flags=re.M)
+    callback = settings_file.load(file(text)).accounts["default"].callback
+    assert callback is not None
+    assert callback.token.get_secret_value() == "abc123"
+
+
 def test_the_shipped_file_loads(file):
     settings = settings_file.load(file(SHIPPED.read_text(encoding="utf-8")))
     assert list(settings.accounts) == ["default"]
@@ -271,12 +296,12 @@ def test_the_shipped_file_loads(file):
     ("name", "default"), list(keys(Settings)), ids=lambda one: one if isinstance(one, str) else ""
 )
 def test_the_shipped_file_lists_every_key_with_its_default(name, default):
-    text = SHIPPED.read_text(encoding="utf-8")
+    text = shipped()
     shown = value_of(tomllib.loads(text), name)
     if shown is PydanticUndefined:
         assert default is None, f"{name} has a default and is missing"
         assert commented(text, name), f"{name} is missing"
-    elif name not in WITHOUT_DEFAULT | EXAMPLES:
+    elif name not in WITHOUT_DEFAULT | EXAMPLES | OPTIONAL:
         default = default.get_secret_value() if isinstance(default, SecretStr) else default
         assert shown == (list(default) if isinstance(default, tuple) else default)
 

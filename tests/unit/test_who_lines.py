@@ -28,9 +28,9 @@ def as_csv(*people: dict[str, Any]) -> str:
 def test_csv_has_a_header_and_a_row_each() -> None:
     waiting = person(id=18, openid=None, outcome=None, channel="", at=None)
     assert as_csv(person(), waiting) == (
-        "id,openid,outcome,channel,errcode,at,round\n"
-        "17,oA-_1,sent,custom,0,2026-11-24T10:00:00.000+00:00,1\n"
-        "18,,,,0,,1\n"
+        "id,openid,outcome,channel,errcode,at,round,delivery\n"
+        "17,oA-_1,sent,custom,0,2026-11-24T10:00:00.000+00:00,1,\n"
+        "18,,,,0,,1,\n"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bed.scripted import Ran, Run, ScriptedDaemon, refusal, scripted_daemon
 
-HEADER = "id,openid,outcome,channel,errcode,at,round\n"
+HEADER = "id,openid,outcome,channel,errcode,at,round,delivery\n"
 LAST_OF_TWO = {"ok": True, "job": "j1", "listed": 2}
 
 
@@ -29,7 +29,7 @@ def test_who_as_csv(run: Run) -> None:
     with scripted_daemon([person(1), person(2, openid="=1+1\x1b"), LAST_OF_TWO]) as daemon:
         ran = run("who", "j1", "--port", daemon.port)
     assert daemon.received == [b'{"op":"who","job":"j1"}\n']
-    rest = "custom,0,2026-11-24T10:00:00.000+00:00,1\n"
+    rest = "custom,0,2026-11-24T10:00:00.000+00:00,1,\n"
     assert ran == Ran(0, f"{HEADER}1,o1,sent,{rest}2,'=1+1\\x1b,sent,{rest}", "")
 
 

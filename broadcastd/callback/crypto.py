@@ -11,10 +11,6 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
-from cryptography.hazmat.primitives.ciphers import Cipher as AesCipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CBC
-
 BLOCK_BYTES = 32
 """What the padding fills up to: twice AES's own block."""
 RANDOM_BYTES = 16
@@ -51,6 +47,11 @@ class Cipher:
     """One key of one account."""
 
     def __init__(self, key: bytes, app_id: str) -> None:
+        # Imported only where pushes are encrypted: it is 7 MB of a daemon's memory.
+        from cryptography.hazmat.primitives.ciphers import Cipher as AesCipher  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES256  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers.modes import CBC  # noqa: PLC0415
+
         # The IV is the key's first half, as the platform has it; 16 random bytes before each text make up.
         self._aes = AesCipher(AES256(key), CBC(key[:16]))
         self._app_id = app_id.encode()

@@ -196,3 +196,51 @@ def test_secrets_do_not_show_in_a_representation():
     settings = Settings.model_validate({"accounts": {"default": ACCOUNT}, "server": {"token": "t0ken"}})
     assert "s3cret" not in repr(settings)
     assert "t0ken" not in repr(settings)
+
+
+AES_KEY = "A1" * 21 + "9"
+
+
+def callback(**values):
+    return account(app_id="wx1", callback={"token": "abc123", **values}).callback
+
+
+def test_a_callback_is_safe_once_it_has_a_key():
+    assert callback().secure_mode == "plain"
+    assert callback(aes_key=AES_KEY).secure_mode == "safe"
+    assert callback(aes_key=AES_KEY, mode="compatible").secure_mode == "compatible"
+    assert callback(aes_key=AES_KEY, mode="plain").secure_mode == "plain"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"token": "ab"}, "3 to 32 letters and digits"),
+        ({"token": "abc 123"}, "3 to 32 letters and digits"),
+        ({"aes_key": "x"}, "43 letters and digits"),
+        ({"previous_aes_key": AES_KEY}, "aes_key is missing"),
+        ({"mode": "safe"}, "aes_key is missing"),
+        ({"mode": "compatible"}, "aes_key is missing"),
+        ({"mode": "secret"}, "callback.mode"),
+        ({"opt_out_words": ["0", " １ "]}, "cannot both opt out and opt in"),
+        ({"opt_in_words": [" "]}, "an empty word"),
+        ({"opt_out_sql": "UPDATE t SET a = 0"}, "names :openid"),
+        ({"forward_to": "site.example.com/wx"}, "https://HOST/PATH"),
+        ({"forward_to": "https://site.example.com:http/"}, "the port is no number"),
+        ({"forward_timeout_s": 5}, "less than or equal to 4"),
+    ],
+)
+def test_a_callbacks_settings_are_checked_at_start(values, says):
+    with pytest.raises(ValidationError, match=says):
+        callback(**values)
+
+
+def test_encrypted_pushes_need_the_accounts_id():
+    with pytest.raises(ValidationError, match="app_id is missing"):
+        account(callback={"token": "abc123", "aes_key": AES_KEY})
+
+
+def test_a_callbacks_secrets_are_not_shown():
+    settings = callback(aes_key=AES_KEY, forward_to="https://site.example.com/wx?key=s3cret")
+    for shown in (repr(settings), settings.model_dump_json()):
+        assert not any(secret in shown for secret in ("abc123", AES_KEY, "s3cret"))

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 
 from broadcastd.audiences.engine import Database, own_statement
+from broadcastd.callback_settings import AccountCallbackSettings
 from broadcastd.pushes import PushKind
-from broadcastd.settings import AccountCallbackSettings
 
 
 class SqlRegistry:

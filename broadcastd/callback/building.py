@@ -11,13 +11,14 @@ from broadcastd.callback.endpoint import Endpoint
 from broadcastd.callback.envelope import Envelope
 from broadcastd.callback.forwarding import Forwarder
 from broadcastd.callback.listener import PREFIX, Listener
+from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.clock import Clock
 from broadcastd.delivery.applier import Applier
 from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.delivery.reception import Receiver, Reception
 from broadcastd.ports import Ledger
 from broadcastd.pushes import NewPush, Word
-from broadcastd.settings import AccountCallbackSettings, AccountSettings, CallbackSettings
+from broadcastd.settings import AccountSettings
 
 
 def opt_outs_of(settings: AccountSettings, clock: Clock) -> OptOuts | None:

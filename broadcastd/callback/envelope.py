@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from broadcastd.callback.crypto import Cipher, UndecipherableError, decrypt_with_any, is_signed, key_of
 from broadcastd.callback.parsing import Fields, UnreadablePushError, fields_of, push_of
+from broadcastd.callback_settings import AccountCallbackSettings, Mode
 from broadcastd.pushes import Push
-from broadcastd.settings import AccountCallbackSettings, Mode
 
 Query = Mapping[str, str]
 

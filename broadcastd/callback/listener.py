@@ -11,8 +11,8 @@ import structlog
 from aiohttp import web
 
 from broadcastd.callback.endpoint import NOT_TAKEN, Endpoint, Reply, Request
+from broadcastd.callback_settings import CallbackSettings
 from broadcastd.errors import CannotListenError
-from broadcastd.settings import CallbackSettings
 
 log = structlog.get_logger()
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from broadcastd.callback_settings import plain_word
 from broadcastd.clock import Clock
 from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ports import Ledger
 from broadcastd.pushes import NewPush, Push, PushKind, TextMessage, Word, kind_of
-from broadcastd.settings import plain_word
 
 log = structlog.get_logger()
 

@@ -18,10 +18,10 @@ from broadcastd.callback.endpoint import Endpoint
 from broadcastd.callback.envelope import Envelope
 from broadcastd.callback.forwarding import Forwarder
 from broadcastd.callback.listener import Listener
+from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.clock import SystemClock
 from broadcastd.errors import CannotListenError, LedgerUnavailableError
 from broadcastd.pushes import Push, TextMessage, Word
-from broadcastd.settings import AccountCallbackSettings, CallbackSettings
 
 REPLIES = {Word.OPT_OUT: "取消了 ]]> <&>", Word.OPT_IN: ""}
 

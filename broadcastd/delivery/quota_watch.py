@@ -1,9 +1,9 @@
 """Looks after one account's channels that are held for their quota (45009), until it is back.
 
 WeChat says 45009 of a used up day, and of limits that last minutes (docs/wechat-api.md, section 11).
-quota/get tells which: while something is left, the lane is tried again after a minute, then after longer ones.
-With nothing left it is not tried before quota/get says otherwise. Without quota/get it is tried now and then,
-with one call.
+quota/get tells which: while something is left, the lane is tried again after a minute, then after more. With
+nothing left it is not tried before quota/get says otherwise. Without quota/get it is tried now and then, with
+one call.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.quotas import AccountQuotas, Trouble
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.errors import LedgerUnavailableError
+from broadcastd.model import Job
 from broadcastd.ports import Ledger
 from broadcastd.settings import QuotaSettings
 
@@ -63,6 +64,16 @@ class QuotaWatch:
         self._clock = parts.clock
         self._watched: dict[str, _Watched] = {}
         self._next_reset = reset.after(parts.clock.now())
+        self._restored: list[int] = []
+        parts.jobs.watch(self._note)
+
+    def _note(self, job: Job) -> None:
+        """A job that was begun before this start: who is put off for a hold may be so for an hour.
+
+        The hold itself is not kept: one call more tells whether it still stands.
+        """
+        if job.account == self._account.name and job.books.recipients:
+            self._restored.append(job.no)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -72,6 +83,7 @@ class QuotaWatch:
 
     async def turn(self) -> None:
         """One look at every lane."""
+        await self._hasten_restored()
         now = self._clock.now()
         day_begins = now >= self._next_reset + timedelta(seconds=AFTER_RESET_S)
         if day_begins:
@@ -99,6 +111,13 @@ class QuotaWatch:
                 await self._hasten_job(entry.no, entry.job.channels.index(channel))
                 self._parts.jobs.goes_on(entry.no)
 
+    async def _hasten_restored(self) -> None:
+        restored, self._restored = self._restored, []
+        for entry in filter(None, map(self._parts.jobs.get, restored)):
+            for channel_no in range(len(entry.job.channels)):
+                await self._hasten_job(entry.no, channel_no)
+            self._parts.jobs.goes_on(entry.no)
+
     async def _hasten_job(self, job_no: int, channel_no: int) -> None:
         after, tries = 0, 0
         while True:
@@ -120,7 +139,6 @@ class QuotaWatch:
         if watched is not None and watched.empty:
             watched.look_at_s = self._clock.monotonic_s()
         else:
-            # After a restart nothing is known of what the recipients of a day wait for.
             await self.goes_on(lane.channel)
 
     async def _turn_of(self, lane: Lane) -> None:

@@ -9,16 +9,21 @@ from broadcastd.cli.target import Target, print_json, target_options
 
 COLUMNS = ("account", "channel", "path", "a day", "used", "left", "rate")
 NUMBERS = ("a day", "used", "left")
-account_option = click.option("--account", help="Only this one.")
 
 
-@click.group(invoke_without_command=True)
-@account_option
+@click.command()
+@click.argument("what", metavar="[clear]", required=False, type=click.Choice(["clear"]))
+@click.option("--account", help="Only this one; `clear` takes default when none is given.")
+@yes_option
 @target_options
-@click.pass_context
-def quota(context: click.Context, target: Target, as_json: bool, account: str | None) -> None:
-    """Show what is left of the day's calls, as WeChat says."""
-    if context.invoked_subcommand is not None:
+def quota(target: Target, as_json: bool, what: str | None, account: str | None, yes: bool) -> None:
+    """Show what is left of the day's calls, as WeChat says; `clear` has WeChat reset them.
+
+    What waits for an account's quota goes on after a reset. WeChat allows 10 an account and month, those in
+    its console included: on a terminal `clear` asks first.
+    """
+    if what is not None:
+        _clear(target, as_json, account or "default", yes)
         return
     reply = target.call({"op": "quota", "account": account})
     if as_json:
@@ -27,15 +32,7 @@ def quota(context: click.Context, target: Target, as_json: bool, account: str | 
         _print_table(reply["accounts"])
 
 
-@quota.command()
-@click.option("--account", default="default", show_default=True, help="Whose.")
-@yes_option
-@target_options
-def clear(target: Target, as_json: bool, account: str, yes: bool) -> None:
-    """Have WeChat forget the day's calls of an account, and let go on what waits for them.
-
-    WeChat allows 10 resets an account and month, those in its console included. On a terminal it asks first.
-    """
+def _clear(target: Target, as_json: bool, account: str, yes: bool) -> None:
     if asks(yes):
         agree(f"{account}: this takes one of 10 resets a month. Reset the quotas of all its calls?")
     reply = target.call({"op": "clear_quota", "account": account})

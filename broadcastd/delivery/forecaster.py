@@ -132,23 +132,25 @@ class Forecaster:
                 await self._clock.sleep(retry.LEDGER.delay_s(tries))
 
     async def _warn(self, entry: OpenJob) -> None:
-        left, before = 0, 0
-        # Counted before WeChat is asked: who is asked between the two is needed and used.
-        for job in await self._ledger.jobs(MOST_BEFORE, only_open=True):
-            if job.account == self._account.name and job.no <= entry.no:
-                remaining = job.round.recipients - job.round.ended
-                left, before = (remaining, before) if job.no == entry.no else (left, before + remaining)
-        await self._quotas.look_at_all()
-        found = self._of(Asked(entry.job.channels, left, entry.job.time, before))
+        # Counted before WeChat is asked: who is asked between the two is needed and used, not neither.
         present = await self._ledger.job(entry.job.id)
         if present is None:
             return
+        others = await self._ledger.jobs(MOST_BEFORE, only_open=True)
+        before = sum(_left(job) for job in others if job.account == self._account.name and job.no < entry.no)
+        await self._quotas.look_at_all()
+        found = self._of(Asked(present.channels, _left(present), present.time, before))
         warnings = renewed(present.warnings, found.warnings)
         if warnings != present.warnings:
             await self._ledger.warn(entry.no, warnings)
             entry.job = dataclasses.replace(entry.job, warnings=warnings)
         if found.warnings:
             log.warning("job_over_quota", job=entry.job.id, account=self._account.name, words=found.words)
+
+
+def _left(job: Job) -> int:
+    """Whom its present round is still to ask."""
+    return job.round.recipients - job.round.ended
 
 
 def _is_for_all(job: Job) -> bool:

@@ -1,7 +1,12 @@
 """A `QuotaSource` that says what a test tells it to say."""
 
+from zoneinfo import ZoneInfo
+
+from broadcastd.delivery.forecast import Reset
 from broadcastd.model import Quota
 from broadcastd.outcomes import Answer
+
+SHANGHAI = Reset("00:00", ZoneInfo("Asia/Shanghai"))
 
 
 class ScriptedQuotas:

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import pytest
 from bed.fakes import FakeClock, ScriptedChannel, open_job
-from bed.quota_sources import ScriptedQuotas
+from bed.quota_sources import SHANGHAI, ScriptedQuotas
 
-from broadcastd.delivery.forecast import Reset
 from broadcastd.delivery.lane import HoldOf
 from broadcastd.delivery.quota_watch import AFTER_RESET_S, QuotaWatch, Watching
 from broadcastd.delivery.quotas import AccountQuotas
@@ -17,7 +15,6 @@ from broadcastd.outcomes import Answer
 from broadcastd.settings import QuotaSettings
 
 NOON = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)  # in Shanghai
-SHANGHAI = Reset("00:00", ZoneInfo("Asia/Shanghai"))
 LOOK_S = 60
 HALF_A_DAY_S = 43_200
 WHY = "45009 the daily quota of this API is used up (channel custom)"

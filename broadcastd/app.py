@@ -17,6 +17,7 @@ from broadcastd.audiences.sql import SqlAudience
 from broadcastd.callback.building import Callbacks, Site, opt_outs_of
 from broadcastd.callback.building import build as build_callbacks
 from broadcastd.channels import CHANNELS
+from broadcastd.channels.quota import WechatQuotas
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
 from broadcastd.delivery.account_holds import AccountHolds
@@ -24,6 +25,8 @@ from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.dispatcher import Dispatcher
+from broadcastd.delivery.forecast import Reset
+from broadcastd.delivery.forecaster import Forecaster
 from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.delivery.intake import Intake
@@ -31,6 +34,9 @@ from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.planner import Planner
+from broadcastd.delivery.quota_table import QuotaTable
+from broadcastd.delivery.quota_watch import QuotaWatch, Watching
+from broadcastd.delivery.quotas import AccountQuotas
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.retention import Retention
 from broadcastd.delivery.sender import Sender
@@ -43,7 +49,7 @@ from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
-from broadcastd.ports import Opening
+from broadcastd.ports import Opening, QuotaSource
 from broadcastd.settings import IDENTITY_OFF, AccountSettings, LedgerSettings, Settings
 from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
 from broadcastd.wire.listener import Listener
@@ -108,6 +114,7 @@ class Daemon:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         settings, clock = self._settings, self._clock
         ledger = self._ledger = await self._open_ledger(stack)
+        self._quota_sources: dict[str, QuotaSource] = {}
         accounts = self._accounts = {
             name: self._account(name, account, stack) for name, account in settings.accounts.items()
         }
@@ -128,14 +135,30 @@ class Daemon:
             Task(self._dispatcher, self._jobs, self._account_holds, shared)
             for _ in range(settings.pool.tasks)
         ]
-        self._intake = Intake(ledger, accounts, self._jobs, settings, clock)
+        self._build_quotas()
+        self._intake = Intake(ledger, accounts, self._jobs, self._forecasters, settings, clock)
         status = Status(
             self._dispatcher, self._jobs, self._intake, ledger, accounts,
             tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
             callback=self._callbacks.view,
         )  # fmt: skip
         controls = Controls(ledger, self._jobs, self._dispatcher, self._closer, self._account_holds, clock)
-        self._use_cases = UseCases(self._intake, ledger, self._jobs, controls, status, clock, self._stopping)
+        self._use_cases = UseCases(
+            self._intake, ledger, self._jobs, controls, QuotaTable(self._quota_watches), status, clock,
+            self._stopping,
+        )  # fmt: skip
+
+    def _build_quotas(self) -> None:
+        ledger, jobs, clock = self._ledger, self._jobs, self._clock
+        self._forecasters: dict[str, Forecaster] = {}
+        self._quota_watches: dict[str, QuotaWatch] = {}
+        watching = Watching(ledger, jobs, self._recorder, clock)
+        for name, account in self._accounts.items():
+            quota = self._settings.accounts[name].quota
+            reset = Reset(quota.resets_at, ZoneInfo(quota.timezone))
+            quotas = AccountQuotas(account, self._quota_sources[name], clock)
+            self._forecasters[name] = Forecaster(quotas, quota, reset, ledger, jobs, clock)
+            self._quota_watches[name] = QuotaWatch(quotas, quota, reset, watching)
 
     @staticmethod
     def _log_opening(opening: Opening, path: str) -> None:
@@ -166,6 +189,7 @@ class Daemon:
         most = pool.tasks * pool.sends_per_task
         api = WechatApi(settings.api_base, settings.http, most)
         stack.push_async_callback(api.close)
+        self._quota_sources[name] = WechatQuotas(api, settings)
         return Account(
             name=name,
             channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},
@@ -214,6 +238,8 @@ class Daemon:
                 for lane in account.lanes.values()
             },
             **{f"token of {name}": account.tokens.keep() for name, account in self._accounts.items()},
+            **{f"quota of {name}": watch.run() for name, watch in self._quota_watches.items()},
+            **{f"forecasts of {name}": one.run() for name, one in self._forecasters.items()},
             **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
         }
         return [group.create_task(loop, name=name) for name, loop in loops.items()]

@@ -151,6 +151,12 @@ _TABLE: tuple[tuple[tuple[int, ...], Meaning], ...] = (
     ((40031,), Meaning(Action.REBUILD, "an openid of the list is wrong", "不合法的 openid 列表")),
     ((40032,), Meaning(Action.REBUILD, "the list of openids has a wrong length", "不合法的 openid 列表长度")),
     ((40130,), Meaning(Action.REBUILD, "a list needs at least two openids", "至少需要两个 openid")),
+    # -- of the quota's own API
+    ((48006,), Meaning(Action.RETRY, "the 10 resets of this month are used up", "清零次数已用完（每月 10 次）",
+        hold_after=UNLISTED_AFTER)),
+    ((76021,), Meaning(Action.RETRY, "no such path to ask the quota of", "cgi_path 填错了", hold_after=UNLISTED_AFTER)),
+    ((76022,), Meaning(Action.RETRY, "the wrong kind of access token for this path's quota", "当前调用接口使用的 token 与 api 所属账号不符",
+        hold_after=UNLISTED_AFTER)),
     # -- of other APIs: no answer to a message, so they are treated like codes that are not known
     ((45072,), Meaning(Action.RETRY, "wrong command (typing state)", "command 字段取值不对", hold_after=UNLISTED_AFTER)),
     ((45080,), Meaning(Action.RETRY, "no message in the last 30 s (typing state)", "下发输入状态，需要之前 30 秒内跟用户有过消息交互",

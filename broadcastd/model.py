@@ -312,6 +312,18 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What WeChat says of one path's calls today; it may be off by a hundredth."""
+
+    daily_limit: int
+    used: int
+    left: int
+    rate_calls: int | None = None
+    """At most so many in `rate_s`; None: it names none."""
+    rate_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """One recipient of a job and how it stands. `outcome` None: has none yet."""
 

@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from broadcastd.model import NO_HOLD, Batch, Hold, Job, Lease, Listed, NewJob, Request, Round, Settled, Split
+from broadcastd.model import (
+    NO_HOLD,
+    Batch,
+    Hold,
+    Job,
+    Lease,
+    Listed,
+    NewJob,
+    Quota,
+    Request,
+    Round,
+    Settled,
+    Split,
+)
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.pushes import NewPush, PushKind, WaitingPush
 from broadcastd.states import JobState
@@ -70,6 +83,15 @@ class Ledger(Protocol):
 
     async def resume(self, job_no: int) -> bool:
         """Let a held or paused job go on; False when it is neither. One that froze nobody is planned anew."""
+        ...
+
+    async def warn(self, job_no: int, warnings: Sequence[str]) -> None:
+        """What an operator should know of a job, instead of what was said before."""
+        ...
+
+    async def hasten(self, job_no: int, channel_no: int, now: datetime, after: int = 0) -> int | None:
+        """Make who is put off for the job's `channel_no`-th channel due now, in the next slices above
+        number `after`; the last one's number, to go on after it, or None when there is no more."""
         ...
 
     async def retry(
@@ -301,6 +323,26 @@ class Rendered:
     """What was changed, or is not shown, in plain words; without the values."""
 
 
+class QuotaSource(Protocol):
+    """What is left of an account's calls at WeChat. Never raises for what the network or WeChat does."""
+
+    has_app_id: bool
+    """Whether a reset can be asked for."""
+    has_secret: bool
+    """Whether it can be asked for without a token."""
+
+    async def get(self, path: str, token: str) -> Quota | Answer:
+        """The figures of one path, or why there are none."""
+        ...
+
+    async def clear(self, token: str | None) -> Answer | None:
+        """Reset the account's daily calls: one of 10 resets a month. Why it was not done, or None.
+
+        Without a token: by the app secret.
+        """
+        ...
+
+
 class Message(Protocol):
     """One job's message on one channel, rendered once: what is left is the recipient."""
 
@@ -313,6 +355,8 @@ class Channel(Protocol):
     """A way to reach a recipient."""
 
     name: str
+    path: str
+    """What WeChat counts its calls by."""
     templates: Collection[str]
     """What a frame's `template` may name here; empty: this channel takes neither `template` nor `data`."""
 

@@ -31,6 +31,14 @@ IDENTITY_OFF = "off"
 Text = Annotated[str, AfterValidator(check_text)]
 
 
+def _known_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError("accepted: a name like Asia/Shanghai") from error
+    return name
+
+
 class ServerSettings(Section):
     """The listener."""
 
@@ -200,6 +208,21 @@ class SubscribeSettings(ChannelSettings, OneSubscription):
     """The subscription message, and its default template."""
 
 
+class QuotaSettings(Section):
+    """What WeChat allows a day."""
+
+    forecast: bool = True
+    refresh_s: Seconds = 300
+    look_s: Seconds = 60
+    resets_at: str = Field("00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    timezone: str = "Asia/Shanghai"
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, name: str) -> str:
+        return _known_timezone(name)
+
+
 class HttpSettings(Section):
     """Calls of the WeChat API."""
 
@@ -223,6 +246,7 @@ class AccountSettings(Section):
     templates: dict[str, OneTemplate] = Field(default_factory=dict)
     subscribe: SubscribeSettings = SubscribeSettings()
     subscriptions: dict[str, OneSubscription] = Field(default_factory=dict)
+    quota: QuotaSettings = QuotaSettings()
     http: HttpSettings = HttpSettings()
     callback: AccountCallbackSettings | None = None
 
@@ -246,11 +270,7 @@ class AccountSettings(Section):
     @field_validator("timezone")
     @classmethod
     def _timezone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError("accepted: a name like Asia/Shanghai") from error
-        return name
+        return _known_timezone(name)
 
     @model_validator(mode="after")
     def _may_ask_for_a_token(self) -> "AccountSettings":

@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import aiohttp
@@ -84,11 +84,12 @@ class WechatApi:
             return None
         return raw if isinstance(raw, Answer) else _read(raw)
 
-    async def ask(self, path: str, body: bytes) -> bytes | Answer:
+    async def ask(self, path: str, body: bytes, token: str | None = None) -> bytes | Answer:
         """What a path that sends nothing answers with, or what went wrong."""
-        return await self._exchange(
-            "POST", URL(f"{self._api_base}{path}"), body, lambda: True, MAX_ANSWER_BYTES
-        )
+        url = URL(f"{self._api_base}{path}")
+        if token is not None:
+            url = url.with_query(access_token=token)
+        return await self._exchange("POST", url, body, lambda: True, MAX_ANSWER_BYTES)
 
     async def get(self, path: str, query: Mapping[str, str], most_bytes: int) -> bytes | Answer:
         """What a path that changes nothing answers with, or what went wrong."""
@@ -125,7 +126,7 @@ class WechatChannel:
     """What the channels of WeChat have in common."""
 
     name: str
-    path: ClassVar[str]
+    path: str
     templates: Collection[str] = ()
 
     def __init__(self, api: WechatApi, account: AccountSettings) -> None:

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "cancel": "broadcastd.cli.controls:cancel",
     "retry": "broadcastd.cli.controls:retry",
     "drain": "broadcastd.cli.drain:drain",
+    "quota": "broadcastd.cli.quota:quota",
     "who": "broadcastd.cli.who:who",
     "report": "broadcastd.cli.report:report",
     "audience": "broadcastd.cli.audience:audience",

@@ -64,6 +64,8 @@ def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
         for channel, message in reply["messages"].items():
             out.print(f"{channel}:", plain(message))
         _warn(reply)
+        if reply.get("quota"):
+            out.print("quota:", plain(reply["quota"]["words"]))
         return
     again = " (repeated: it was accepted before)" if reply["repeat"] else ""
     waits = f", waits for {reply['waits_for']}" if reply["waits_for"] else ""

@@ -127,6 +127,7 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Group:
         table.add_row(job["job"], state_of(job), local(job["accepted_at"]), key, ref, sent, of, content)
         if trouble := job["reason"] or job["waits_for"]:
             notes.append(plain(f"{job['job']} {job['state'] if job['reason'] else 'waits for'}: {trouble}"))
+        notes += [plain(f"{job['job']} warning: {warning}") for warning in job.get("warnings") or ()]
         if until := deadline_of(job):
             notes.append(plain(f"{job['job']} {until}"))
     return Group(table, *notes)

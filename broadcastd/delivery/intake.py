@@ -10,6 +10,8 @@ import structlog
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.cutting import cut_evenly
+from broadcastd.delivery.forecast import Forecast, renewed
+from broadcastd.delivery.forecaster import Forecaster
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.errors import (
     AudienceUnavailableError,
@@ -17,7 +19,7 @@ from broadcastd.errors import (
     KeyConflictError,
     LedgerUnavailableError,
 )
-from broadcastd.model import FLAG_PAGE, NewJob, Request, new_job_id
+from broadcastd.model import FLAG_PAGE, Job, NewJob, Request, new_job_id
 from broadcastd.ports import Accepted, Ledger
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.settings import Settings
@@ -39,6 +41,7 @@ class DryRun:
     slices: int
     messages: Mapping[str, str]
     warnings: Sequence[str]
+    quota: Forecast
 
 
 class Intake:
@@ -49,12 +52,14 @@ class Intake:
         ledger: Ledger,
         accounts: Mapping[str, Account],
         jobs: OpenJobs,
+        forecasters: Mapping[str, Forecaster],
         settings: Settings,
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
         self._jobs = jobs
+        self._forecasters = forecasters
         self._dedupe_window = timedelta(seconds=settings.server.dedupe_window_s)
         self._reserve_bytes = settings.ledger.reserve_mb * 1024 * 1024
         self._pool = settings.pool
@@ -124,7 +129,13 @@ class Intake:
         messages = {name: one.text for name, one in rendered.items()}
         warnings = tuple(warning for one in rendered.values() for warning in one.warnings)
         on_unknown = request.on_unknown or account.on_unknown
+        quota = self._forecasters[request.account].at_once(request, names, time)
+        warnings += quota.warnings if quota is not None else ()
         return NewJob(new_job_id(now), request, now, tuple(names), messages, on_unknown, warnings)
+
+    def forecast(self, job: Job) -> Forecast | None:
+        """Of a job that was just accepted, from memory; None: nobody wants forecasts."""
+        return self._forecasters[job.account].at_once(job, job.channels, job.time)
 
     async def _dry_run(self, job: NewJob, account: Account) -> DryRun | Refusal:
         request = job.request
@@ -141,7 +152,8 @@ class Intake:
         if request.not_after is not None and request.not_after <= job.accepted_at:
             return Refusal(ErrorCode.BAD_FRAME, str(DeadlinePassedError(request.not_after)))
         slices = len(cut_evenly(range(count), self._pool.tasks, self._pool.slice_size))
-        return DryRun(count, slices, job.messages, job.warnings)
+        quota = await self._forecasters[request.account].for_dry_run(job.channels, count, time)
+        return DryRun(count, slices, job.messages, renewed(job.warnings, quota.warnings), quota)
 
     async def _accept(self, job: NewJob) -> Accepted | Refusal:
         request = job.request

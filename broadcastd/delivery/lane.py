@@ -55,6 +55,8 @@ class LaneHold:
     kind: HoldOf
     reason: str
     until_s: float
+    note: str = ""
+    """When somebody looks whether it is over, in plain words."""
 
 
 @dataclass(slots=True)
@@ -213,7 +215,7 @@ class Lane:
     def reason(self) -> str:
         """Why it does not take calls just now; empty when it does."""
         if self.hold is not None:
-            return self.hold.reason
+            return "; ".join(filter(None, (self.hold.reason, self.hold.note)))
         return self._closed_for if self._closed_until_s > self._clock.monotonic_s() else ""
 
     def put_on_hold(self, kind: HoldOf, reason: str, pause_s: float | None = None) -> LaneHold:
@@ -229,11 +231,16 @@ class Lane:
         self.look()
         return self.hold
 
-    def hold_until(self, until_s: float) -> None:
+    def hold_until(self, until_s: float, note: str = "") -> None:
         """It is known when a try is worth it."""
         if self.hold is not None:
-            self.hold = LaneHold(self.hold.kind, self.hold.reason, until_s)
+            self.hold = LaneHold(self.hold.kind, self.hold.reason, until_s, note)
             self._wake.set()
+
+    def hold_longer(self, note: str = "") -> None:
+        """Nobody can tell any more when a try is worth it: after a pause that grows."""
+        self._holds_in_a_row += 1
+        self.hold_until(self._clock.monotonic_s() + HOLD_PAUSES.delay_s(self._holds_in_a_row), note)
 
     def try_now(self) -> None:
         """Somebody says that it is mended: one call tries."""

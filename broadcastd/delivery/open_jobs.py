@@ -35,6 +35,7 @@ class OpenJobs:
         self._without_account: dict[int, Job] = {}
         self._listeners: list[Callable[[OpenJob], None]] = []
         self._watchers: list[Callable[[Job], None]] = []
+        self._counters: list[Callable[[OpenJob, int], None]] = []
         self.closing: dict[int, Job] = {}
         """Cancelled or past their deadline, and not ended yet: with and without an account."""
         self.closing_goes_on = asyncio.Event()
@@ -63,6 +64,15 @@ class OpenJobs:
     def watch(self, watcher: Callable[[Job], None]) -> None:
         """Call `watcher` for each open job that comes in or begins a round, whatever its account."""
         self._watchers.append(watcher)
+
+    def count(self, counter: Callable[[OpenJob, int], None]) -> None:
+        """Call `counter` for each job whose round is planned, with how many recipients it has."""
+        self._counters.append(counter)
+
+    def planned(self, entry: OpenJob, recipients: int) -> None:
+        """A job's present round is frozen."""
+        for counter in self._counters:
+            counter(entry, recipients)
 
     async def restore(self) -> None:
         """Take in every open job of the ledger that is not here yet."""

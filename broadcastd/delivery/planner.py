@@ -113,6 +113,7 @@ class Planner:
     async def _planned(self, job: OpenJob, frozen: int) -> None:
         job.waits_for = ""
         log.info("job_planned", job=job.job.id, account=job.account.name, recipients=frozen)
+        self._jobs.planned(job, frozen)
         if not frozen and job.going and self._jobs.get(job.no) is not None:
             self._jobs.held(job, NOBODY)  # by the same commit that planned it
         # A job may have been sent whole before its planning came to an end.

@@ -169,6 +169,13 @@ def move(
     return connection.execute(moved).rowcount == 1
 
 
+def warn(connection: sa.Connection, job_no: int, warnings: Sequence[str]) -> None:
+    """See `Ledger.warn`."""
+    connection.execute(
+        sa.update(jobs).where(jobs.c.no == job_no).values(warnings=list(warnings) or sa.null())
+    )
+
+
 def resume(connection: sa.Connection, job_no: int) -> bool:
     """See `Ledger.resume`. A job that froze nobody reads its audience anew."""
     return let_go(connection, jobs.c.no == job_no, (JobState.HELD, JobState.PAUSED)) == 1

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from broadcastd.clock import Clock, to_ms
 from broadcastd.ledgers import (
+    hastening,
     job_changes,
     opening_changes,
     push_changes,
@@ -125,6 +126,14 @@ class SqlLedger(ABC):
     async def resume(self, job_no: int) -> bool:
         """See `Ledger`."""
         return await self._write(lambda one: job_changes.resume(one, job_no), PATIENCE_S)
+
+    async def warn(self, job_no: int, warnings: Sequence[str]) -> None:
+        """See `Ledger`."""
+        await self._write(lambda one: job_changes.warn(one, job_no, warnings))
+
+    async def hasten(self, job_no: int, channel_no: int, now: datetime, after: int = 0) -> int | None:
+        """See `Ledger`."""
+        return await self._write(lambda one: hastening.hasten(one, job_no, channel_no, now, after))
 
     async def finish(self, job_no: int, now: datetime) -> Job | None:
         """See `Ledger`."""

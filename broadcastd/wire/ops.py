@@ -8,7 +8,7 @@ from pydantic import Field
 from broadcastd.delivery.intake import DryRun
 from broadcastd.model import Job
 from broadcastd.refusals import ErrorCode, Refusal
-from broadcastd.wire import control_ops, people_ops
+from broadcastd.wire import control_ops, people_ops, quota_ops
 from broadcastd.wire.frames import BroadcastFrame, check
 from broadcastd.wire.use_cases import JobFrame, Lines, OpFrame, Replies, UseCases
 from broadcastd.wire.views import accepted_view, dry_run_view, refusal_view
@@ -37,7 +37,8 @@ async def broadcast(use: UseCases, fields: dict[str, Any]) -> Replies:
         return refusal_view(verdict)  # the intake has logged it
     if isinstance(verdict, DryRun):
         return dry_run_view(verdict)
-    return accepted_view(verdict, use.jobs.get(verdict.job.no), use.ledger.trouble)
+    forecast = None if verdict.repeat else use.intake.forecast(verdict.job)
+    return accepted_view(verdict, use.jobs.get(verdict.job.no), use.ledger.trouble, forecast)
 
 
 async def ping(use: UseCases, fields: dict[str, Any]) -> Replies:
@@ -112,6 +113,8 @@ OPS: Mapping[str, Callable[[UseCases, dict[str, Any]], Awaitable[Replies]]] = {
     "retry": control_ops.retry,
     "drain": control_ops.drain,
     "adopt": control_ops.adopt,
+    "quota": quota_ops.quota,
+    "clear_quota": quota_ops.clear_quota,
     "who": people_ops.who,
     "report": people_ops.report,
     "verify": people_ops.verify,

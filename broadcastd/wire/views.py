@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.forecast import Forecast, Need
 from broadcastd.delivery.intake import DryRun
+from broadcastd.delivery.quota_table import QuotaRow
 from broadcastd.errcodes import meaning_of
 from broadcastd.model import Books, Job, Listed, Round
 from broadcastd.outcomes import Outcome
@@ -88,7 +90,48 @@ def job_line(job: Job, entry: OpenJob | None, trouble: str) -> Reply:
     return whole
 
 
-def accepted_view(accepted: Accepted, entry: OpenJob | None, trouble: str) -> Reply:
+def forecast_view(forecast: Forecast | None) -> Reply | None:
+    """What a job needs of the day's calls."""
+    if forecast is None:
+        return None
+    return {
+        **{need.channel: _need(need) for need in forecast.needs},
+        "fits": forecast.fits,
+        "words": forecast.words,
+    }
+
+
+def _need(need: Need) -> Reply:
+    quota = need.quota
+    return {
+        "needed": need.needed,
+        "upper_bound": need.upper_bound,
+        "before": need.before,
+        "daily_limit": quota.daily_limit if quota else None,
+        "used": quota.used if quota else None,
+        "left": quota.left if quota else None,
+        "age_s": need.age_s,
+    }
+
+
+def quota_view(row: QuotaRow) -> Reply:
+    """One row of the table."""
+    quota = row.seen.quota if row.seen else None
+    return {
+        "path": row.path,
+        "daily_limit": quota.daily_limit if quota else None,
+        "used": quota.used if quota else None,
+        "left": quota.left if quota else None,
+        "rate": {"calls": quota.rate_calls, "per_s": quota.rate_s} if quota and quota.rate_calls else None,
+        "asked_at": _iso(row.seen.at) if row.seen else None,
+        "error": row.error,
+        "held": row.held,
+    }
+
+
+def accepted_view(
+    accepted: Accepted, entry: OpenJob | None, trouble: str, forecast: Forecast | None
+) -> Reply:
     """The answer to a broadcast."""
     job = accepted.job
     return {
@@ -104,6 +147,7 @@ def accepted_view(accepted: Accepted, entry: OpenJob | None, trouble: str) -> Re
         "flag": job.flag,
         "test": job.to is not None,
         "warnings": list(job.warnings),
+        "quota": forecast_view(forecast),
         "books": books_view(job.books),
     }
 
@@ -117,6 +161,7 @@ def dry_run_view(dry_run: DryRun) -> Reply:
         "slices": dry_run.slices,
         "messages": dict(dry_run.messages),
         "warnings": list(dry_run.warnings),
+        "quota": forecast_view(dry_run.quota),
     }
 
 

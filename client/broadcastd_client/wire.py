@@ -6,7 +6,20 @@ from datetime import datetime
 from typing import Any, Optional, Union
 
 MAX_REPLY_BYTES = 1 << 23  # far above the daemon's longest, a thousand `jobs`
-HARMLESS = ("ping", "info", "job", "jobs", "who", "report", "verify", "pause", "resume", "cancel", "drain")
+HARMLESS = (
+    "ping",
+    "info",
+    "job",
+    "jobs",
+    "quota",
+    "who",
+    "report",
+    "verify",
+    "pause",
+    "resume",
+    "cancel",
+    "drain",
+)
 Text = Optional[str]
 Frame = dict[str, Any]
 Moment = Union[str, float, datetime]  # ISO 8601 with an offset, Unix seconds, or an aware datetime

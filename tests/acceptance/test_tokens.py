@@ -1,21 +1,17 @@
 """Access tokens with the real process: storms, mistakes, a wrong secret. Nobody is lost by any."""
 
-import json
 import sqlite3
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import OK, CountingEndpoint, counting_endpoint
 from bed.platform import APP_ID, APP_SECRET, Platform, refusal
 from bed.ports import eventually
+from bed.sandboxes import sandbox_process
 from bed.site import TOKEN, openid, sqlite_site
 
 ONE_EACH = "sends_per_task = 1"
@@ -174,39 +170,22 @@ def test_a_wrong_secret_is_told_at_the_start_and_costs_nobody(tmp_path: Path) ->
             without_secrets(daemon)
 
 
-@contextmanager
-def sandbox_process(*options: str) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "broadcastd", "sandbox", "--json", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.terminate()
-
-
-def control(sandbox: dict[str, Any], path: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{sandbox['control']}/sandbox/{path}") as answer:
-        found: dict[str, Any] = json.loads(answer.read())
-        return found
-
-
 def test_tokens_of_four_seconds_are_renewed_ahead_and_no_send_meets_a_stale_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sandbox_process("--expires-in-s", "4", "--latency-ms", "10") as sandbox:
-        monkeypatch.setenv("BROADCASTD_ACCOUNTS__DEFAULT__APP_ID", sandbox["app_id"])
-        monkeypatch.setenv("BROADCASTD_ACCOUNTS__DEFAULT__APP_SECRET", sandbox["app_secret"])
+        monkeypatch.setenv("BROADCASTD_ACCOUNTS__DEFAULT__APP_ID", sandbox.started["app_id"])
+        monkeypatch.setenv("BROADCASTD_ACCOUNTS__DEFAULT__APP_SECRET", sandbox.started["app_secret"])
         site = sqlite_site(tmp_path / "site.db", 3000, token="")
         few = "tasks = 4\nsends_per_task = 1"
-        with daemon_process(tmp_path, sandbox["url"], site, more=FROM_API, pool=few) as daemon:
+        with daemon_process(tmp_path, sandbox.url, site, more=FROM_API, pool=few) as daemon:
             job = daemon.call({"content": "short-lived", "key": "k"})["job"]
             books = daemon.wait_done(job)["books"]
-            answers = control(sandbox, "summary")["by_endpoint"]
+            custom, stable = sandbox.answers("custom"), sandbox.answers("stable_token")
             lives = len(daemon.events("token_fetched"))
-            assert sandbox["app_secret"] not in daemon.log
+            assert sandbox.started["app_secret"] not in daemon.log
     assert books["sent"] == 3000
     assert lives >= 3
-    assert answers["custom"] == {"0": 3000}
+    assert custom == {"0": 3000}
     # Asked for at half its life, then a few times until the sandbox has renewed it.
-    assert answers["stable_token"]["0"] <= 5 * lives
+    assert stable["0"] <= 5 * lives

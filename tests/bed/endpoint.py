@@ -11,6 +11,8 @@ from typing import cast
 import orjson
 
 OK = b'{"errcode":0,"errmsg":"ok"}'
+QUOTA_GET = "/cgi-bin/openapi/quota/get"
+PLENTY = b'{"errcode":0,"errmsg":"ok","quota":{"daily_limit":1000000000,"used":0,"remain":1000000000}}'
 
 Answer = Callable[[str, dict[str, object]], bytes]
 
@@ -24,6 +26,8 @@ class CountingEndpoint:
         self.bodies: list[dict[str, object]] = []
         self.keep_bodies = False
         self.calls = 0
+        """Those that ask for a quota are none of them."""
+        self.quota_asked = 0
         self.latency_s = latency_s
         self.answer: Answer = lambda path, body: OK
         self.port = 0
@@ -84,6 +88,9 @@ class CountingEndpoint:
 
     def count(self, path: str, raw: bytes) -> bytes:
         body = orjson.loads(raw)
+        if path.startswith(QUOTA_GET):
+            self.quota_asked += 1
+            return PLENTY
         self.calls += 1
         if self.keep_bodies:
             self.bodies.append(body)

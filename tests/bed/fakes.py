@@ -67,6 +67,7 @@ class ScriptedChannel:
     def __init__(self, name: str, script: Iterable[Answer] = (), default: Answer = OK) -> None:
         self.name = name
         self.templates: tuple[str, ...] = ()
+        self.path = f"/{name}"
         self.script = deque(script)
         self.default = default
         self.asked: list[str] = []

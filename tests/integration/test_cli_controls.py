@@ -1,6 +1,5 @@
 """The operator's commands against a scripted daemon: what they send, what they print, how they end."""
 
-import io
 import json
 import os
 import signal
@@ -14,17 +13,6 @@ from typing import Any
 import pytest
 from bed.ports import free_port
 from bed.scripted import Ran, Run, job_reply, refusal, scripted_daemon
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Have somebody sit at a terminal, who types this."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    return lambda text: monkeypatch.setattr(sys, "stdin", Terminal(text))
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ class NoDispatcher:
         pass
 
 
+class NoForecaster:
+    def at_once(self, asked, channels, begins):
+        return None
+
+
 @pytest.fixture
 async def home(tmp_path):
     home = SqliteHome(tmp_path, FakeClock())
@@ -59,7 +64,8 @@ def intake(home, jobs):
             "accounts": {"default": {"audience": {"url": "sqlite:///s.db"}, "channels": ["custom"]}},
         }
     )
-    return Intake(home.ledger, jobs._accounts, jobs, settings, home.clock)
+    forecasters = {"default": NoForecaster()}
+    return Intake(home.ledger, jobs._accounts, jobs, forecasters, settings, home.clock)
 
 
 @pytest.fixture

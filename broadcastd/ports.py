@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from broadcastd.model import NO_HOLD, Batch, Hold, Job, Lease, Listed, NewJob, Request, Round, Settled, Split
+from broadcastd.model import (
+    NO_HOLD,
+    Batch,
+    Hold,
+    Job,
+    Known,
+    Lease,
+    Listed,
+    NewJob,
+    Request,
+    Round,
+    Settled,
+    Split,
+)
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.pushes import NewPush, PushKind, WaitingPush
 from broadcastd.states import JobState
@@ -183,6 +196,18 @@ class Ledger(Protocol):
 
     async def opted_out(self, account: str) -> Collection[str]:
         """Who has opted out by a push, and not in again since."""
+        ...
+
+    async def known(self, account: str, openids: Sequence[str]) -> Mapping[str, Known]:
+        """What is known of these followers (some hundreds); of whom nothing is, is left out."""
+        ...
+
+    async def forget_followers(
+        self, now: datetime, keep: timedelta, after: tuple[str, str] | None, limit: int
+    ) -> tuple[int, tuple[str, str] | None]:
+        """Forget those of the next `limit` followers of whom nothing was heard for `keep`: how many, and the
+        last one that was looked at (account, openid); None: there are no more. Who opted out stays.
+        """
         ...
 
     async def purge(self, now: datetime, keep: timedelta, limit: int) -> int:

@@ -104,7 +104,11 @@ class Recollection:
         """Who is named in a frame, or asked again, is asked: an operator says so."""
         if self._job.to is not None or (note is Note.GONE and self._round_no > 1):
             return False
-        return crc32(f"{self._job.id} {openid}".encode()) % SAMPLED != 0
+        return not self.is_sampled(openid)
+
+    def is_sampled(self, openid: str) -> bool:
+        """Whether a guess about this one is put to the test: the same one in every try of the job."""
+        return crc32(f"{self._job.id} {openid}".encode()) % SAMPLED == 0
 
 
 class Follower:

@@ -123,7 +123,8 @@ class Sender:
         """
         errcode = 0
         for channel_no in range(who.channel_no, len(job.route)):
-            verdict = _spared(job, channel_no, who) or await self._try(job, channel_no, who, may_ask)
+            spared = _spared(job, channel_no, who) if may_ask() else None
+            verdict = spared or await self._try(job, channel_no, who, may_ask)
             if not isinstance(verdict, _Fell):
                 return verdict
             errcode = verdict.errcode or errcode

@@ -40,9 +40,14 @@ def known(connection: sa.Connection, account: str, openids: Sequence[str]) -> Ma
         return {}
     rows = statements_for(connection).among(_KNOWN, account, openids)
     return {
-        openid: Known(_moment(until), left, _moment(closed), gone_code, _moment(gone), _moment(refused))
+        _text(openid): Known(_moment(until), left, _moment(closed), gone_code, _moment(gone), _moment(refused))
         for openid, until, left, closed, gone_code, gone, refused in rows
     }
+
+
+def _text(openid: str | bytes) -> str:
+    """MySQL's driver hands out the bytes of an exact text."""
+    return openid.decode() if isinstance(openid, bytes) else openid
 
 
 def _moment(moment_ms: int | None) -> datetime | None:

@@ -40,7 +40,9 @@ def known(connection: sa.Connection, account: str, openids: Sequence[str]) -> Ma
         return {}
     rows = statements_for(connection).among(_KNOWN, account, openids)
     return {
-        _text(openid): Known(_moment(until), left, _moment(closed), gone_code, _moment(gone), _moment(refused))
+        _text(openid): Known(
+            _moment(until), left, _moment(closed), gone_code, _moment(gone), _moment(refused)
+        )
         for openid, until, left, closed, gone_code, gone, refused in rows
     }
 

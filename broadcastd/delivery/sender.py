@@ -280,7 +280,7 @@ def _spared(job: OpenJob, channel_no: int, who: Recipient) -> "Ended | _Fell | N
     if not errcode:
         return None
     is_final = meaning_of(errcode).action is Action.REJECT
-    return Ended(Outcome.REJECTED, channel, errcode) if is_final else _Fell(errcode)
+    return Ended(Outcome.REJECTED, errcode=errcode) if is_final else _Fell(errcode)  # by no channel
 
 
 def _note_way(account: Account, lane: Lane, errcode: int) -> None:

@@ -141,7 +141,7 @@ async def test_no_consent_is_learnt_of_subscribe_only(anna):
 @pytest.mark.parametrize("errcode", [43004, 50005, 48002])
 async def test_who_is_gone_is_rejected_with_the_former_errcode_and_no_call(anna, errcode):
     scene = Scene({anna: Known(gone_code=errcode, gone_at=T0)})
-    assert await scene.ask(anna) == (Ended(Outcome.REJECTED, "custom", errcode), 1, [])
+    assert await scene.ask(anna) == (Ended(Outcome.REJECTED, "", errcode), 1, [])
     assert scene.asked("custom") == scene.asked("template") == []
 
 

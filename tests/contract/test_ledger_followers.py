@@ -9,6 +9,7 @@ from test_ledger_contract import bench, home  # noqa: F401
 from broadcastd.errcodes import Note
 from broadcastd.model import NOTHING_KNOWN, Batch, Known, Learned
 from broadcastd.outcomes import Outcome
+from broadcastd.pushes import NewPush, PushKind, TextMessage
 
 ANNA = "o-Anna_0123456789abcdefghijk"
 ANNa = "o-ANNA_0123456789abcdefghijk"
@@ -152,6 +153,16 @@ async def test_calls_that_were_saved_are_counted_with_the_outcomes(bench):
     await bench.reopen()
     assert [(await bench.look(one)).calls_saved for one in (no, other)] == [3, 1]
     assert (await bench.books(no)).outcomes == {Outcome.SENT: 2}
+
+
+async def test_what_a_push_says_is_known_and_a_message_that_is_sent_counts_down(bench):
+    now = bench.clock.now()
+    await learn(bench, lesson(bench, Note.CLOSED, 45015), lesson(bench, Note.GONE, 43004))
+    push = TextMessage(openid=ANNA, original_id="gh_x", created_s=1, dedupe_key="1", content="hi")
+    await bench.ledger.take_pushes([NewPush("default", push, PushKind.MESSAGE, False)], now)
+    assert await known(bench) == Known(window_until=now + timedelta(hours=48), window_left=5)
+    await learn(bench, lesson(bench, Note.CLOSED))
+    assert (await known(bench)).window_left == 4
 
 
 # -- forgetting --------------------------------------------------------------------------------------------

@@ -320,7 +320,8 @@ async def test_a_slice_run_hands_on_what_was_saved_and_learnt():
     lease = Lease(5, 1, 77, tuple(ids), tuple(ids[2:]), (Deferral(1, T0), Deferral(2, T0, channel_no=1)))
     recollection = await scene.memory.recall(scene.job.job, 1, openids)
     rows = list(zip(ids, openids, strict=True))
-    run = SliceRun(lease, scene.job, rows, SharedParts(scene.sender, recorder, scene.clock), recollection)
+    shared = SharedParts(scene.sender, recorder, scene.clock)
+    run = SliceRun(lease, scene.job, rows, shared, recollection=recollection)
     await run.run()
     assert len(recorder.outcomes) == 40
     assert {row.channel for row in recorder.outcomes[:30]} == {"template"}

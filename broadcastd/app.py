@@ -31,6 +31,7 @@ from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.lane import Lane
+from broadcastd.delivery.memory import Memory
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.planner import Planner
@@ -44,6 +45,7 @@ from broadcastd.delivery.slice_run import SharedParts
 from broadcastd.delivery.status import Status
 from broadcastd.delivery.task import Task
 from broadcastd.delivery.timekeeper import Timekeeper
+from broadcastd.delivery.window import DEAF, HEARING
 from broadcastd.errors import BroadcastdError
 from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
@@ -204,7 +206,13 @@ class Daemon:
             max_gone_share=settings.audience.max_gone_share,
             on_unknown=settings.on_unknown or self._settings.ledger.on_unknown,
             opt_outs=opt_outs_of(settings, self._clock),
+            memory=self._memory(name, settings),
         )
+
+    def _memory(self, name: str, settings: AccountSettings) -> Memory | None:
+        if settings.window == "off":
+            return None
+        return Memory(name, self._ledger, self._clock, DEAF if settings.callback is None else HEARING)
 
     def _build_callbacks(self, stack: contextlib.AsyncExitStack) -> Callbacks:
         sites = {}

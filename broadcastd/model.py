@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import orjson
 
+from broadcastd.errcodes import Note
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
 
@@ -282,6 +283,37 @@ class DeferralRow:
     """Whether this counts one more in the job's `in_doubt`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a follower, from what WeChat said; none of it is certain."""
+
+    window_until: datetime | None = None
+    """When the customer-service window ends, as far as the callback heard."""
+    window_left: int | None = None
+    """How many messages it takes until then."""
+    closed_at: datetime | None = None
+    """When WeChat said that it is closed, or used up."""
+    gone_code: int = 0
+    """The errcode that said: does not follow, or wants no messages."""
+    gone_at: datetime | None = None
+    refused_at: datetime | None = None
+    """When WeChat said: no consent to subscription messages."""
+
+
+NOTHING_KNOWN = Known()
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What an answer said of a follower. `errcode` 0: a message was accepted, `note` does not hold now."""
+
+    account: str
+    openid: str
+    note: Note
+    errcode: int
+    at: datetime
+
+
 @dataclass(slots=True)
 class Batch:
     """What one group commit writes."""
@@ -289,9 +321,13 @@ class Batch:
     marks: list[SliceMark] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
     deferrals: list[DeferralRow] = field(default_factory=list)
+    learned: list[Learned] = field(default_factory=list)
+    """In the order that it was learnt."""
+    saved: dict[int, int] = field(default_factory=dict)
+    """Job number to calls that were not made."""
 
     def __bool__(self) -> bool:
-        return bool(self.marks or self.outcomes or self.deferrals)
+        return bool(self.marks or self.outcomes or self.deferrals or self.learned or self.saved)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from broadcastd.model import (
     Batch,
     Hold,
     Job,
+    Known,
     Lease,
     Listed,
     NewJob,
@@ -205,6 +206,18 @@ class Ledger(Protocol):
 
     async def opted_out(self, account: str) -> Collection[str]:
         """Who has opted out by a push, and not in again since."""
+        ...
+
+    async def known(self, account: str, openids: Sequence[str]) -> Mapping[str, Known]:
+        """What is known of these followers (some hundreds); of whom nothing is, is left out."""
+        ...
+
+    async def forget_followers(
+        self, now: datetime, keep: timedelta, after: tuple[str, str] | None, limit: int
+    ) -> tuple[int, tuple[str, str] | None]:
+        """Forget those of the next `limit` followers of whom nothing was heard for `keep`: how many, and the
+        last one that was looked at (account, openid); None: there are no more. Who opted out stays.
+        """
         ...
 
     async def purge(self, now: datetime, keep: timedelta, limit: int) -> int:

@@ -237,6 +237,7 @@ class AccountSettings(Section):
     app_id: str = ""
     app_secret: SecretStr | None = None
     channels: tuple[str, ...] = ("custom", "template")
+    window: Literal["on", "off"] = "on"
     timezone: str = "Asia/Shanghai"
     on_unknown: OnUnknown | None = None
     audience: AudienceSettings

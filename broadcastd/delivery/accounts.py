@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.lane import Lane
+from broadcastd.delivery.memory import Memory
 from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.streaks import Streaks
@@ -31,6 +32,8 @@ class Account:
     timezone: ZoneInfo
     max_gone_share: float
     on_unknown: OnUnknown
+    memory: Memory | None = None
+    """Of its followers; None: every call is made (`window = "off"`)."""
     streaks: Streaks = field(default_factory=Streaks)
     hold: Hold | None = None
     """Its trouble at WeChat: no job of it goes on until then."""

@@ -6,13 +6,14 @@ nobody is asked.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
 from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.errors import LedgerUnavailableError
-from broadcastd.model import Batch, DeferralRow, OutcomeRow, SliceMark
+from broadcastd.model import Batch, DeferralRow, Learned, OutcomeRow, SliceMark
 from broadcastd.ports import Ledger
 
 log = structlog.get_logger()
@@ -41,6 +42,16 @@ class Recorder:
     def put_off(self, row: DeferralRow) -> None:
         """A recipient is due again later."""
         self._batch.deferrals.append(row)
+        self._wake.set()
+
+    def learn(self, learned: Sequence[Learned]) -> None:
+        """WeChat has said something of followers."""
+        self._batch.learned.extend(learned)
+        self._wake.set()
+
+    def save(self, job_no: int, calls: int) -> None:
+        """So many calls of a job were not made."""
+        self._batch.saved[job_no] = self._batch.saved.get(job_no, 0) + calls
         self._wake.set()
 
     async def mark(self, mark: SliceMark) -> bool:

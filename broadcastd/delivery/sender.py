@@ -10,6 +10,7 @@ from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.lane import HoldOf, Lane
+from broadcastd.delivery.memory import Follower
 from broadcastd.errcodes import Action, Meaning, in_words, meaning_of
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import OnUnknown
@@ -58,6 +59,8 @@ class Recipient:
     doubts: int = 0
     refusals: int = 0
     was_deferred: bool = False
+    follower: Follower | None = None
+    """What is remembered; None: nothing may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,8 @@ class Sender:
         """
         errcode = 0
         for channel_no in range(who.channel_no, len(job.route)):
-            verdict = await self._try(job, channel_no, who, may_ask)
+            spared = _spared(job, channel_no, who) if may_ask() else None
+            verdict = spared or await self._try(job, channel_no, who, may_ask)
             if not isinstance(verdict, _Fell):
                 return verdict
             errcode = verdict.errcode or errcode
@@ -147,6 +151,8 @@ class Sender:
             return Later(0.0, STOPPED, channel_no, who.tries, refusals=who.refusals)
         if not answer.answered:
             return self._trouble(job, channel_no, who, answer)
+        if who.follower is not None:
+            who.follower.heard(channel.name, answer.errcode)
         return self._by_table(_Answered(job, channel_no, who, answer.errcode, answer.msgid))
 
     async def _attempt(
@@ -263,6 +269,18 @@ class Sender:
         passed_s = self._clock.now().timestamp() % MINUTE_S
         left_s = MINUTE_S - passed_s
         return left_s if left_s >= SHORTEST_SLOWING_S else left_s + MINUTE_S
+
+
+def _spared(job: OpenJob, channel_no: int, who: Recipient) -> "Ended | _Fell | None":
+    """What a call would come to that need not be made. Who may have got the message is never judged so."""
+    if who.follower is None or who.doubts:
+        return None
+    channel = job.route[channel_no][0].name
+    errcode = who.follower.spare(channel, has_next=channel_no + 1 < len(job.route))
+    if not errcode:
+        return None
+    is_final = meaning_of(errcode).action is Action.REJECT
+    return Ended(Outcome.REJECTED, errcode=errcode) if is_final else _Fell(errcode)  # by no channel
 
 
 def _note_way(account: Account, lane: Lane, errcode: int) -> None:

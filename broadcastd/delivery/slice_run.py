@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.memory import Follower, Recollection
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.sender import STOPPED, Recipient, Sender
@@ -42,6 +43,7 @@ class SliceRun:
         rows: Sequence[tuple[int, str]],
         shared: SharedParts,
         pulled_s: float = ALWAYS_BEFORE,
+        recollection: Recollection | None = None,
     ) -> None:
         """`pulled_s`: when (monotonic) the rows began to be read; who has opted out since is not in them."""
         self.lease = lease
@@ -51,6 +53,7 @@ class SliceRun:
         self._sender, self._recorder = shared.sender, shared.recorder
         self._pace, self._clock = job.account.pace, shared.clock
         self._opt_outs, self._pulled_s = job.account.opt_outs, pulled_s
+        self._recollection = recollection
         openids = dict(rows)
         unasked = lease.unasked
         self._last_id = unasked[-1] if unasked else None
@@ -151,16 +154,20 @@ class SliceRun:
                     one.doubts,
                     one.refusals,
                     was_deferred=True,
+                    follower=self._follower(openid),
                 )
             )
         armed = [who.id for who in chunk]
         fresh = self._unasked[self._next : self._next + self._chunk_size - len(chunk)]
         self._next += len(fresh)
-        chunk.extend(Recipient(one, openid) for one, openid in fresh)
+        chunk.extend(Recipient(one, openid, follower=self._follower(openid)) for one, openid in fresh)
         # The last mark covers who is gone from the end of the slice, too.
         last_fresh = fresh[-1][0] if fresh else None
         upto = self._last_id if self._next == len(self._unasked) else last_fresh
         return chunk, SliceMark(self.lease, upto, armed)
+
+    def _follower(self, openid: str) -> Follower | None:
+        return None if self._recollection is None else self._recollection.of(openid)
 
     def _staff(self, group: asyncio.TaskGroup) -> None:
         while self._slots < min(self._pace.sends_per_task, self._outstanding):
@@ -212,6 +219,8 @@ class SliceRun:
 
     def _settle(self, who: Recipient, verdict: Verdict) -> None:
         now = self._clock.now()
+        if who.follower is not None:
+            self._note(who.follower)
         match verdict:
             case Ended(outcome, channel, errcode, msgid):
                 row = OutcomeRow(
@@ -238,6 +247,12 @@ class SliceRun:
                 self.stop()
         self._outstanding -= 1
         self._fewer_outstanding.set()
+
+    def _note(self, follower: Follower) -> None:
+        if follower.saved:
+            self._recorder.save(self.lease.job_no, follower.saved)
+        if follower.learned:
+            self._recorder.learn(follower.learned)
 
     def _put_off_again(self, deferral: Deferral, *, in_doubt: bool = False) -> None:
         self._recorder.put_off(DeferralRow(self.lease.job_no, self.lease.slice_no, deferral, in_doubt))

@@ -126,7 +126,12 @@ class Task:
         return False
 
     async def _send(self, work: Work, rows: Sequence[tuple[int, str]], pulled_s: float) -> None:
-        run = SliceRun(work.lease, work.job, rows, self._shared, pulled_s)
+        memory = work.job.account.memory
+        recollection = None
+        if memory is not None:
+            openids = [openid for _, openid in rows]
+            recollection = await memory.recall(work.job.job, work.lease.round_no, openids)
+        run = SliceRun(work.lease, work.job, rows, self._shared, pulled_s, recollection)
         self._dispatcher.started(run)
         try:
             await run.run()

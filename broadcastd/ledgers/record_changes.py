@@ -10,7 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
-from broadcastd.ledgers import receipt_changes, retry_changes
+from broadcastd.ledgers import follower_changes, receipt_changes, retry_changes
 from broadcastd.ledgers.record_statements import (
     MOST_ROWS,
     Insert,
@@ -37,6 +37,7 @@ _ARM = "UPDATE deferrals SET armed = 1 WHERE job_no = ? AND recipient_id IN"
 _KNOWN = "SELECT recipient_id FROM outcomes WHERE job_no = ? AND recipient_id IN"
 _NO_LONGER_DUE = "DELETE FROM deferrals WHERE job_no = ? AND recipient_id IN"
 _ROUND = "UPDATE rounds SET ended = ended + ? WHERE job_no = ? AND no = ?"
+_SAVED = "UPDATE jobs SET calls_saved = calls_saved + ? WHERE no = ?"
 _DOUBT = "UPDATE jobs SET in_doubt = in_doubt + ? WHERE no = ?"
 _TIMES = "UPDATE jobs SET first_sent_at = coalesce(first_sent_at, ?), last_sent_at = ? WHERE no = ?"
 
@@ -45,7 +46,10 @@ def record(connection: sa.Connection, batch: Batch, now: datetime) -> frozenset[
     """See `Ledger.record`."""
     put_off(connection, batch.deferrals)
     write_outcomes(connection, batch.outcomes)
-    return _mark(statements_for(connection), batch.marks, to_ms(now))
+    sql = statements_for(connection)
+    follower_changes.learn(sql, batch.learned)
+    sql.each(_SAVED, [(n, job_no) for job_no, n in batch.saved.items()])
+    return _mark(sql, batch.marks, to_ms(now))
 
 
 def _mark(sql: RecordStatements, marks: Sequence[SliceMark], now_ms: int) -> frozenset[int]:

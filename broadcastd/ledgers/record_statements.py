@@ -32,8 +32,9 @@ class Insert:
     table: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
-    when_there: Literal["conflict", "replace", "add"] = "conflict"
-    """`add`: the last column is a sum, and grows by the new one's."""
+    when_there: Literal["conflict", "replace", "add", "change"] = "conflict"
+    """`add`: the last column is a sum, and grows by the new one's. `change`: columns that are not named keep
+    what they have."""
 
     @property
     def into(self) -> str:
@@ -62,8 +63,8 @@ class RecordStatements(ABC):
         """Write rows: all, or none and `conflict` (of up to MOST_ROWS)."""
 
     @abstractmethod
-    def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
-        """Run a statement that ends in `job_no = ? AND recipient_id IN`; its rows."""
+    def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
+        """Run a statement that ends in `job_no = ? AND recipient_id IN`, or the like; its rows."""
 
     @abstractmethod
     def each(self, sql: str, rows: Sequence[Row]) -> None:
@@ -96,9 +97,9 @@ class SqliteStatements(RecordStatements):
             sql += f" ON CONFLICT ({', '.join(what.key)}) DO UPDATE SET {what.changes('excluded')}"
         self._driver.execute(sql, (orjson.dumps(rows).decode(),))
 
-    def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
+    def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
         """See `RecordStatements`."""
-        return self._driver.execute(f"{sql} {_OF_JSON}", (job_no, orjson.dumps(list(ids)).decode()))
+        return self._driver.execute(f"{sql} {_OF_JSON}", (of, orjson.dumps(list(these)).decode()))
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""
@@ -126,7 +127,7 @@ class MysqlStatements(RecordStatements):
 
     def insert(self, what: Insert, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""
-        write = self._add if what.when_there == "add" else self._put
+        write = self._put if what.when_there in ("conflict", "replace") else self._merge
         for at in range(0, len(rows), MOST_ROWS):
             write(what, rows[at : at + MOST_ROWS])
 
@@ -135,7 +136,7 @@ class MysqlStatements(RecordStatements):
         one = f"({', '.join('?' * len(what.columns))})"
         self._run(f"{verb} INTO {what.into} VALUES {', '.join([one] * len(rows))}", _flat(rows))
 
-    def _add(self, what: Insert, rows: Sequence[Row]) -> None:
+    def _merge(self, what: Insert, rows: Sequence[Row]) -> None:
         """Without the function VALUES(): it is deprecated in MySQL, and MariaDB lacks its successor."""
         first = ", ".join(f"? AS {column}" for column in what.columns)
         one = ", ".join("?" * len(what.columns))
@@ -146,9 +147,9 @@ class MysqlStatements(RecordStatements):
             _flat(rows),
         )
 
-    def among(self, sql: str, job_no: int, ids: Collection[int]) -> Iterator[Row]:
+    def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
         """See `RecordStatements`."""
-        found = self._run(f"{sql} ({', '.join('?' * len(ids))})", [job_no, *ids])
+        found = self._run(f"{sql} ({', '.join('?' * len(these))})", [of, *these])
         return iter(found.all() if found.returns_rows else ())
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from broadcastd.clock import Clock, to_ms
 from broadcastd.ledgers import (
+    follower_changes,
     hastening,
     job_changes,
     opening_changes,
@@ -25,7 +26,7 @@ from broadcastd.ledgers.listing import list_block
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.rows import load_jobs, load_rounds
 from broadcastd.ledgers.schema import jobs, slices
-from broadcastd.model import NO_HOLD, Batch, Hold, Job, Lease, Listed, NewJob, Round, Settled, Split
+from broadcastd.model import NO_HOLD, Batch, Hold, Job, Known, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
 from broadcastd.pushes import NewPush, WaitingPush
@@ -247,6 +248,18 @@ class SqlLedger(ABC):
     async def opted_out(self, account: str) -> Collection[str]:
         """See `Ledger`."""
         return await self._read(lambda one: push_changes.opted_out(one, account))
+
+    # -- followers -------------------------------------------------------------------------------------
+
+    async def known(self, account: str, openids: Sequence[str]) -> Mapping[str, Known]:
+        """See `Ledger`."""
+        return await self._read(lambda one: follower_changes.known(one, account, openids))
+
+    async def forget_followers(
+        self, now: datetime, keep: timedelta, after: tuple[str, str] | None, limit: int
+    ) -> tuple[int, tuple[str, str] | None]:
+        """See `Ledger`."""
+        return await self._write(lambda one: follower_changes.forget(one, now - keep, after, limit))
 
     # -- the ledger itself -----------------------------------------------------------------------------
 

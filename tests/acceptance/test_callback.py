@@ -200,7 +200,8 @@ def test_a_kill_between_the_answer_and_the_statement(tmp_path: Path) -> None:
         callback.daemon.start()
         callback.daemon.wait_done(job)
         assert callback.endpoint.received[openid(3)] == 0
-        assert callback.endpoint.received[openid(4)] == 1
+        # The audience may be frozen between the two statements.
+        assert callback.endpoint.received[openid(4)] <= 1
         eventually(lambda: (callback.receives(3), callback.receives(4)) == (0, 1), what="the site knows")
         eventually(lambda: callback.info()["waiting"] == 0)
         # The tries of the same pushes that come after it change nothing.

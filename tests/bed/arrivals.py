@@ -31,6 +31,7 @@ class Arrivals:
 
     def __init__(self, endpoint: CountingEndpoint, verdict: Answer = lambda path, body: OK) -> None:
         self.all: list[Arrival] = []
+        self.endpoint = endpoint
         self.verdict = verdict
         endpoint.answer = self._answer
 

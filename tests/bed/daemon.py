@@ -27,6 +27,7 @@ identity_dir = "identity"
 [accounts.default]
 api_base = "{api}"
 channels = {channels}
+{account}
 [accounts.default.audience]
 url = "{audience}"
 {more}
@@ -47,8 +48,8 @@ class DaemonProcess:
         self.port = free_port()
         self.settings = folder / "broadcastd.toml"
         values = {
-            "server": "", "pool": "", "ledger": "", "ledger_url": "sqlite:///ledger.db", "more": "",
-            "answer_timeout_s": 30, **settings,
+            "server": "", "pool": "", "ledger": "", "ledger_url": "sqlite:///ledger.db", "account": "",
+            "more": "", "answer_timeout_s": 30, **settings,
         }  # fmt: skip
         values["channels"] = json.dumps(values.get("channels", ["custom", "template"]))
         self.settings.write_text(

@@ -1,8 +1,8 @@
 """Scripted parts for tests: a clock that only tests move, channels, tokens and a recorder that do as told."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -13,7 +13,17 @@ from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.pace import Pace
 from broadcastd.errors import TokenUnavailableError
-from broadcastd.model import Books, DeferralRow, Job, NewJob, OnUnknown, OutcomeRow, Request, SliceMark
+from broadcastd.model import (
+    Books,
+    DeferralRow,
+    Job,
+    Learned,
+    NewJob,
+    OnUnknown,
+    OutcomeRow,
+    Request,
+    SliceMark,
+)
 from broadcastd.outcomes import Answer
 from broadcastd.ports import Rendered
 from broadcastd.states import JobState
@@ -144,6 +154,8 @@ class FakeRecorder:
     marks: list[SliceMark] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
     deferrals: list[DeferralRow] = field(default_factory=list)
+    learned: list[Learned] = field(default_factory=list)
+    saved: Counter[int] = field(default_factory=Counter)
     hold: bool = False
     refuse_from: int | None = None
     """The number (from 0) of the first mark that is refused: the lease was lost."""
@@ -170,6 +182,12 @@ class FakeRecorder:
 
     def put_off(self, row: DeferralRow) -> None:
         self.deferrals.append(row)
+
+    def learn(self, learned: Sequence[Learned]) -> None:
+        self.learned.extend(learned)
+
+    def save(self, job_no: int, calls: int) -> None:
+        self.saved[job_no] += calls
 
 
 def new_job(now: datetime = T0, *, id: str = "j0", on_unknown: OnUnknown = OnUnknown.RESEND,

@@ -41,6 +41,9 @@ class LedgerHome(Protocol):
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Look at the tables from outside."""
 
+    def run(self, sql: str) -> None:
+        """Change them from outside."""
+
 
 class SqliteHome:
     """Implements `LedgerHome` on one file."""
@@ -66,6 +69,10 @@ class SqliteHome:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as outside:
             return outside.execute(sql).fetchall()
+
+    def run(self, sql: str) -> None:
+        with closing(sqlite3.connect(self.path)) as outside, outside:
+            outside.execute(sql)
 
 
 class MysqlHome:
@@ -99,6 +106,9 @@ class MysqlHome:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self.server.rows(sql, self.database)
+
+    def run(self, sql: str) -> None:
+        self.server.run(sql, self.database)
 
 
 MakeHome = Callable[[Path, FakeClock], LedgerHome]

@@ -1,12 +1,15 @@
 """Years of jobs in one file: it grows to a size and stays there."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
 from bed.fakes import FakeClock, new_job
 from bed.ledgers import SqliteHome
 
-from broadcastd.model import Batch, OutcomeRow, SliceMark
+from broadcastd.delivery.retention import EVERY_S, FOLLOWERS_AT_ONCE, Retention
+from broadcastd.errcodes import Note
+from broadcastd.model import Batch, Learned, OutcomeRow, SliceMark
 from broadcastd.outcomes import Outcome
 
 RECIPIENTS = 20_000
@@ -48,3 +51,35 @@ async def test_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
     assert totals == [(8, 8 * RECIPIENTS)]
     # Two jobs' recipients are kept at a time; six more have come and gone since.
     assert sizes[-1] < 1.2 * max(sizes[:3]), sizes
+
+
+class HourlyClock(FakeClock):
+    """`looked` is set once the loop has looked at everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = asyncio.Event()
+
+    async def sleep(self, delay_s: float) -> None:
+        if delay_s == EVERY_S:
+            self.looked.set()
+        await super().sleep(delay_s)
+
+
+async def test_followers_of_whom_nothing_was_heard_are_forgotten_by_the_loop(tmp_path: Path) -> None:
+    clock = HourlyClock()
+    home = SqliteHome(tmp_path, clock)
+    await home.open()
+    now = home.clock.now()
+    # However short jobs are kept: what is believed for 7 days is kept for 7.
+    for days, many in ((7, FOLLOWERS_AT_ONCE + 10), (6, 3)):
+        at = now - timedelta(days=days)
+        learned = [Learned("default", f"o{days}-{one:09}", Note.GONE, 43004, at) for one in range(many)]
+        await home.ledger.record(Batch(learned=learned), at)
+    loop = asyncio.create_task(Retention(home.ledger, timedelta(days=1), home.clock).run())
+    await asyncio.wait_for(clock.looked.wait(), 60)
+    loop.cancel()
+    await asyncio.wait([loop])
+    left = home.rows("SELECT count(*) FROM followers")
+    await home.kill()
+    assert left == [(3,)]

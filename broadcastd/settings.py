@@ -148,14 +148,21 @@ class TokenSettings(Section):
     query: str = DEFAULT_TOKEN_QUERY
 
 
-class CustomSettings(Section):
+class ChannelSettings(Section):
+    """What every channel has."""
+
+    rate_per_s: float | None = Field(None, gt=0)
+    max_in_flight: int | None = Field(None, ge=1)
+
+
+class CustomSettings(ChannelSettings):
     """The customer-service message."""
 
     text: Text = DEFAULT_TEXT
     max_text_bytes: int = Field(2048, ge=1)
 
 
-class TemplateSettings(Section):
+class TemplateSettings(ChannelSettings):
     """The template message."""
 
     template_id: str = ""

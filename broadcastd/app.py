@@ -29,6 +29,7 @@ from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.planner import Planner
+from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.retention import Retention
 from broadcastd.delivery.sender import Sender
@@ -126,7 +127,10 @@ class Daemon:
             tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
         )  # fmt: skip
         controls = Controls(ledger, self._jobs, self._dispatcher, self._closer, self._account_holds, clock)
-        self._use_cases = UseCases(self._intake, ledger, self._jobs, controls, status, clock, self._stopping)
+        rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
+        self._use_cases = UseCases(
+            self._intake, ledger, self._jobs, controls, rates, status, clock, self._stopping
+        )
 
     @staticmethod
     def _log_opening(opening: Opening, path: str) -> None:
@@ -165,12 +169,17 @@ class Daemon:
                 AccountParts(name, settings, database, api, self._clock)
             ),
             gate=Gate(self._clock, name),
-            lanes={channel: Lane(name, channel, self._clock, most) for channel in settings.channels},
+            lanes={channel: self._lane(name, settings, channel, most) for channel in settings.channels},
             pace=Pace(pool.tasks, pool.sends_per_task),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
             on_unknown=settings.on_unknown or self._settings.ledger.on_unknown,
         )
+
+    def _lane(self, account: str, settings: AccountSettings, channel: str, most: int) -> Lane:
+        section = settings.channel(channel)
+        most = min(most, section.max_in_flight or most)
+        return Lane(account, channel, self._clock, most, section.rate_per_s)
 
     # -- running ---------------------------------------------------------------------------------------
 

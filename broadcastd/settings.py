@@ -192,6 +192,11 @@ class AccountSettings(Section):
     template: TemplateSettings = TemplateSettings()
     http: HttpSettings = HttpSettings()
 
+    def channel(self, name: str) -> ChannelSettings:
+        """The section of one of `channels`."""
+        sections: dict[str, ChannelSettings] = {"custom": self.custom, "template": self.template}
+        return sections[name]
+
     @field_validator("api_base")
     @classmethod
     def _url(cls, url: str) -> str:

@@ -8,6 +8,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.status import Status
 from broadcastd.model import Job
 from broadcastd.ports import Ledger
@@ -28,6 +29,7 @@ class UseCases:
     ledger: Ledger
     jobs: OpenJobs
     controls: Controls
+    rates: Rates
     status: Status
     clock: Clock
     stopping: asyncio.Event

@@ -122,7 +122,8 @@ class Limit:
         self._falls += 1
         self._fell_in_window = True
         used = min(self.present, self._peak)
-        borne = int(BELOW * (self._calls - self._troubled))
+        # A round that was cut short by its time may hold several calls of one place.
+        borne = int(BELOW * ((1 - share) * used if self._old > 0 else self._calls - self._troubled))
         lower = max(min(FLOOR, self.most), int(MOST_CUT * used), min(borne, int(LEAST_CUT * used)))
         self.present = min(self.present, lower)
         return True

@@ -1,6 +1,8 @@
 """A task: one of the fixed 60 coroutines. It takes a slice, pulls it, sends it, and gives it back."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -15,6 +17,8 @@ from broadcastd.model import TOO_MANY_GONE, Lease, OutcomeRow
 from broadcastd.outcomes import Outcome
 
 log = structlog.get_logger()
+
+Rows = Sequence[tuple[int, str]]
 
 LOOK_S = 0.5
 """How often a task that waits for a database looks whether it is told to stop."""
@@ -66,9 +70,11 @@ class Task:
         if not wanted:
             return []
         tries = 0
-        while work.job.going and not self._stopping:
+        while work.job.going and not self._stopping and not work.given_up.is_set():
             try:
-                rows = await work.job.audience.pull(work.job.job.time, min(wanted), max(wanted))
+                rows = await self._unless_given_up(
+                    work, work.job.audience.pull(work.job.job.time, min(wanted), max(wanted))
+                )
             except AudienceUnavailableError as error:
                 tries += 1
                 delay_s = retry.DATABASE.delay_s(tries)
@@ -79,16 +85,34 @@ class Task:
                     error=str(error),
                     retry_in_s=round(delay_s, 1),
                 )
-                await self._pause(work.job, delay_s)
+                await self._pause(work, delay_s)
             else:
+                if rows is None:
+                    break
                 work.job.waits_for = ""
                 return [row for row in rows if row[0] in wanted and row[1]]
         return None
 
-    async def _pause(self, job: OpenJob, delay_s: float) -> None:
+    @staticmethod
+    async def _unless_given_up(work: Work, pull: Coroutine[Any, Any, Rows]) -> Rows | None:
+        """What `pull` yields; None: another job needs this task. A database may hang for a long time."""
+        pulling = asyncio.ensure_future(pull)
+        giving_up = asyncio.ensure_future(work.given_up.wait())
+        try:
+            await asyncio.wait({pulling, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+            return pulling.result() if pulling.done() else None
+        finally:
+            for one in (pulling, giving_up):
+                one.cancel()
+            await asyncio.gather(pulling, giving_up, return_exceptions=True)
+
+    async def _pause(self, work: Work, delay_s: float) -> None:
         """Sleep, but not past a stop: a job that is cancelled must not wait for its database to end."""
         until_s = self._clock.monotonic_s() + delay_s
-        while job.going and not self._stopping and (left_s := until_s - self._clock.monotonic_s()) > 0:
+        while work.job.going and not self._stopping and not work.given_up.is_set():
+            left_s = until_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return
             await self._clock.sleep(min(LOOK_S, left_s))
 
     async def _too_many_gone(self, work: Work, rows: Sequence[tuple[int, str]]) -> bool:

@@ -76,7 +76,10 @@ class Daemon:
             expected = group.subgroup(BroadcastdError)
             if expected is None:
                 raise
-            raise expected.exceptions[0] from None
+            first: BaseException = expected
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
 
     async def _run(self) -> None:
         async with contextlib.AsyncExitStack() as stack:

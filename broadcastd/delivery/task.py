@@ -44,15 +44,22 @@ class Task:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            work = await self._dispatcher.next_work()
-            self._dispatcher.took()
-            try:
-                await self._guarded(work)
-                await self._recorder.flush()
-                await self._settle(work)
-            finally:
-                self._dispatcher.gave_back()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                work = await self._dispatcher.next_work()
+                self._dispatcher.took()
+                name = f"slice {work.lease.job_no}/{work.lease.slice_no}"
+                whole = group.create_task(self._whole(work), name=name)
+                # Of a slice that is given up, calls may be under way for long: nobody else waits for those.
+                await _first_of(whole, work.given_up)
+
+    async def _whole(self, work: Work) -> None:
+        try:
+            await self._guarded(work)
+            await self._recorder.flush()
+            await self._settle(work)
+        finally:
+            self._dispatcher.gave_back()
 
     async def _guarded(self, work: Work) -> None:
         """Work on one slice. A bug in it holds its job, and leaves the other jobs and this task alone."""
@@ -97,14 +104,12 @@ class Task:
     async def _unless_given_up(work: Work, pull: Coroutine[Any, Any, Rows]) -> Rows | None:
         """What `pull` yields; None: another job needs this task. A database may hang for a long time."""
         pulling = asyncio.ensure_future(pull)
-        giving_up = asyncio.ensure_future(work.given_up.wait())
         try:
-            await asyncio.wait({pulling, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(pulling, work.given_up)
             return pulling.result() if pulling.done() else None
         finally:
-            for one in (pulling, giving_up):
-                one.cancel()
-            await asyncio.gather(pulling, giving_up, return_exceptions=True)
+            pulling.cancel()
+            await asyncio.gather(pulling, return_exceptions=True)
 
     async def _pause(self, work: Work, delay_s: float) -> None:
         """Sleep, but not past a stop: a job that is cancelled must not wait for its database to end."""
@@ -176,6 +181,15 @@ class Task:
                 tries += 1
                 log.warning("slice_not_settled", job=work.job.job.id, error=str(error))
                 await self._clock.sleep(retry.LEDGER.delay_s(tries))
+
+
+async def _first_of(whole: asyncio.Future[Any], given_up: asyncio.Event) -> None:
+    """Wait for either; raises nothing of it."""
+    giving_up = asyncio.ensure_future(given_up.wait())
+    try:
+        await asyncio.wait({whole, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        giving_up.cancel()
 
 
 def _wanted(lease: Lease) -> set[int]:

@@ -121,6 +121,10 @@ class Sender:
         for channel_no in range(who.channel_no, len(job.route)):
             verdict = await self._try(job, channel_no, who, may_ask)
             if not isinstance(verdict, _Fell):
+                if isinstance(verdict, Halt) and verdict.account_for_s is not None:
+                    # At once, not only when its jobs are held on disk: nobody else tries meanwhile.
+                    gate = job.account.gate
+                    gate.close(verdict.account_for_s, verdict.reason, then_one_by_one=True)
                 return verdict
             errcode = verdict.errcode or errcode
         return Ended(Outcome.REJECTED, job.route[-1][0].name, errcode)

@@ -38,6 +38,7 @@ from broadcastd.delivery.planner import Planner
 from broadcastd.delivery.quota_table import QuotaTable
 from broadcastd.delivery.quota_watch import QuotaWatch, Watching
 from broadcastd.delivery.quotas import AccountQuotas
+from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.retention import Retention
 from broadcastd.delivery.sender import Sender
@@ -85,7 +86,10 @@ class Daemon:
             expected = group.subgroup(BroadcastdError)
             if expected is None:
                 raise
-            raise expected.exceptions[0] from None
+            first: BaseException = expected
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
 
     async def _run(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -93,6 +97,7 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 loops = self._start_loops(group)
                 await self._jobs.restore()
+                self._account_holds.restore()
                 # WeChat pushes on while the daemon drains: it tries for some 15 s only.
                 async with self._callbacks.listening(self._settings.callback):
                     await self._serve()
@@ -145,9 +150,10 @@ class Daemon:
             callback=self._callbacks.view,
         )  # fmt: skip
         controls = Controls(ledger, self._jobs, self._dispatcher, self._closer, self._account_holds, clock)
+        rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
         self._use_cases = UseCases(
-            self._intake, ledger, self._jobs, controls, QuotaTable(self._quota_watches), status, clock,
-            self._stopping,
+            self._intake, ledger, self._jobs, controls, rates, QuotaTable(self._quota_watches),
+            status, clock, self._stopping,
         )  # fmt: skip
 
     def _build_quotas(self) -> None:
@@ -200,7 +206,7 @@ class Daemon:
                 AccountParts(name, settings, database, api, self._clock)
             ),
             gate=Gate(self._clock, name),
-            lanes={channel: Lane(name, channel, self._clock, most) for channel in settings.channels},
+            lanes={channel: self._lane(name, settings, channel, most) for channel in settings.channels},
             pace=Pace(pool.tasks, pool.sends_per_task),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
@@ -223,6 +229,11 @@ class Daemon:
                 stack.push_async_callback(database.close)
                 sites[name] = Site(settings, database, opt_outs)
         return build_callbacks(sites, self._ledger, self._clock, stack)
+
+    def _lane(self, account: str, settings: AccountSettings, channel: str, most: int) -> Lane:
+        section = settings.channel(channel)
+        most = min(most, section.max_in_flight or most)
+        return Lane(account, channel, self._clock, most, section.rate_per_s)
 
     # -- running ---------------------------------------------------------------------------------------
 

@@ -173,8 +173,11 @@ class Ledger(Protocol):
         """A job with its books."""
         ...
 
-    async def jobs(self, limit: int, *, only_open: bool = False) -> Sequence[Job]:
-        """The newest jobs first (with `only_open`: those that have not ended, oldest first)."""
+    async def jobs(self, limit: int, *, only_open: bool = False, account: str | None = None) -> Sequence[Job]:
+        """The newest jobs first (with `only_open`: those that have not ended, oldest first).
+
+        With `account`: only its.
+        """
         ...
 
     async def rounds(self, job_no: int) -> Sequence[Round]:

@@ -251,6 +251,15 @@ class AccountSettings(Section):
     http: HttpSettings = HttpSettings()
     callback: AccountCallbackSettings | None = None
 
+    def channel(self, name: str) -> ChannelSettings:
+        """The section of one of `channels`."""
+        sections: dict[str, ChannelSettings] = {
+            "custom": self.custom,
+            "template": self.template,
+            "subscribe": self.subscribe,
+        }
+        return sections[name]
+
     @field_validator("api_base")
     @classmethod
     def _url(cls, url: str) -> str:

@@ -12,12 +12,13 @@ job_argument = click.argument("job_id", metavar="JOB")
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--open", "only_open", is_flag=True, help="Only jobs that have not ended, oldest first.")
+@click.option("--account", help="Only jobs of this account.")
 @target_options
-def jobs(target: Target, as_json: bool, limit: int, only_open: bool) -> None:
+def jobs(target: Target, as_json: bool, limit: int, only_open: bool, account: str | None) -> None:
     """List the newest jobs."""
     from broadcastd.cli.show import console, jobs_table
 
-    reply = target.call({"op": "jobs", "limit": limit, "open": only_open})
+    reply = target.call({"op": "jobs", "limit": limit, "open": only_open, "account": account})
     if as_json:
         print_json(reply)
     elif reply["jobs"]:

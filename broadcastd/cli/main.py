@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "resume": "broadcastd.cli.controls:resume",
     "cancel": "broadcastd.cli.controls:cancel",
     "retry": "broadcastd.cli.controls:retry",
+    "rate": "broadcastd.cli.rate:rate",
     "drain": "broadcastd.cli.drain:drain",
     "quota": "broadcastd.cli.quota:quota",
     "who": "broadcastd.cli.who:who",

@@ -37,3 +37,9 @@ def info(target: Target, as_json: bool) -> None:
     click.echo(f"ledger    {reply['ledger']}")
     for name, account in reply["accounts"].items():
         click.echo(f"account   {name}: WeChat {account['wechat']}; audience {account['audience']}")
+        for channel, lane in account.get("channels", {}).items():
+            rate = "" if lane["rate_per_s"] is None else f", {lane['rate_per_s']:g} a second at most"
+            click.echo(
+                f"channel   {name}/{channel}: {lane['in_flight']} in flight of {lane['limit']} just now,"
+                f" {lane['max_in_flight']} at most{rate}; {lane['state']}"
+            )

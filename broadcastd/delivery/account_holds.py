@@ -32,6 +32,17 @@ class AccountHolds:
         self._dispatcher = dispatcher
         self._clock = clock
 
+    def restore(self) -> None:
+        """After a start: what the ledger's jobs are held for is their accounts' trouble still."""
+        now = self._clock.now()
+        for entry in self._jobs:
+            until = entry.job.hold.until
+            if _is_held_so(entry) and until is not None and until > now:
+                account = entry.account
+                account.hold = entry.job.hold
+                account.held_for = entry.job.reason.removeprefix(_prefix(account))
+                account.gate.close((until - now).total_seconds(), account.held_for)
+
     async def hold(self, account: Account, reason: str, for_s: float) -> None:
         """Hold the account's jobs until it is tried again. What is said twice is done once."""
         now = self._clock.now()
@@ -81,7 +92,11 @@ class AccountHolds:
         if account.hold is None or not entry.going:
             return
         self._dispatcher.stop_job(entry)
-        await self._jobs.hold(entry, f"account {account.name}: {account.held_for}", account.hold)
+        await self._jobs.hold(entry, f"{_prefix(account)}{account.held_for}", account.hold)
+
+
+def _prefix(account: Account) -> str:
+    return f"account {account.name}: "
 
 
 def _is_held_so(entry: OpenJob) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -29,6 +29,8 @@ FAIR_S = 1.0
 RENEWALS_A_LEASE = 4
 """How often a lease is renewed within its own length."""
 
+MOST_IN_A_SLICE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -37,6 +39,8 @@ class Work:
     lease: Lease
     job: OpenJob
     rows: Sequence[tuple[int, str]] | None = None
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
+    """Another job needs the task: a slice that is not being sent yet goes back."""
 
 
 class Dispatcher:
@@ -53,7 +57,7 @@ class Dispatcher:
         self._idle: deque[asyncio.Future[Work]] = deque()
         self._order: list[int] = []
         self._runs: dict[int, SliceRun] = {}
-        self._working: dict[int, OpenJob] = {}
+        self._working: dict[int, Work] = {}
         """Token of each lease that is out, from leasing to settling."""
         self._settled = asyncio.Event()
         self._draining = False
@@ -72,7 +76,8 @@ class Dispatcher:
     def started(self, run: SliceRun) -> None:
         """A task sends this slice now."""
         self._runs[run.lease.token] = run
-        if self._draining or not run.job.going:
+        work = self._working.get(run.lease.token)
+        if self._draining or not run.job.going or (work is not None and work.given_up.is_set()):
             run.stop()
 
     def took(self) -> None:
@@ -98,7 +103,7 @@ class Dispatcher:
         # Whatever became of this slice: when a former try settled it, the job may still have to be finished.
         if work.job.no in self._jobs.closing:
             self._jobs.closing_goes_on.set()
-        elif work.job not in self._working.values():
+        elif not any(other.job is work.job for other in self._working.values()):
             await self._jobs.finish(work.job)
         self._wake.set()
 
@@ -185,7 +190,7 @@ class Dispatcher:
 
     def _others_may_ask(self) -> bool:
         """Whether a job that could go on may be waiting for tasks that others have."""
-        at_work = {run.job.no for run in self._runs.values()}
+        at_work = {work.job.no for work in self._working.values()}
         return any(job.going and job.no not in at_work for job in self._jobs) or len(at_work) > 1
 
     def _asking(self, counts: Mapping[int, int]) -> list[Asking]:
@@ -197,19 +202,27 @@ class Dispatcher:
         return found
 
     def _busy(self) -> Busy:
-        tasks = Counter(job.no for job in self._working.values())
-        accounts = {job.no: job.account.name for job in self._working.values()}
+        jobs = [work.job for work in self._working.values()]
+        tasks = Counter(job.no for job in jobs)
+        accounts = {job.no: job.account.name for job in jobs}
         return {no: (accounts[no], n) for no, n in tasks.items()}
 
     def _make_room(self, asking: Sequence[Asking], busy: Busy) -> None:
         """Have the largest give up slices, so that others come to their share; nobody is lost by it."""
-        if any(run.stopping for run in self._runs.values()):
+        if any(work.given_up.is_set() for work in self._working.values()):
             return  # not all of what was given up last time has come back
         for job_no, many in to_give_up(len(self._working), asking, busy).items():
-            runs = [run for run in self._runs.values() if run.job.no == job_no]
-            for run in sorted(runs, key=lambda run: -run.spare)[:many]:
-                log.info("slice_given_up", job=run.job.job.id, slice=run.lease.slice_no)
-                run.stop()
+            works = [work for work in self._working.values() if work.job.no == job_no]
+            for work in sorted(works, key=self._spare, reverse=True)[:many]:
+                log.info("slice_given_up", job=work.job.job.id, slice=work.lease.slice_no)
+                work.given_up.set()
+                if (run := self._runs.get(work.lease.token)) is not None:
+                    run.stop()
+
+    def _spare(self, work: Work) -> int:
+        """How many it would give back; most of all one whose rows are still waited for: nobody is asked."""
+        run = self._runs.get(work.lease.token)
+        return MOST_IN_A_SLICE if run is None else run.spare
 
     async def _split(self) -> None:
         """Let idle tasks take over half of what the fullest running slices have left."""
@@ -232,7 +245,7 @@ class Dispatcher:
                 self._hand(Work(lease, job, given))
 
     def _hand(self, work: Work) -> None:
-        self._working[work.lease.token] = work.job
+        self._working[work.lease.token] = work
         self._drop_gone()
         if self._idle:
             self._idle.popleft().set_result(work)

@@ -1,7 +1,7 @@
 """A lane: one account's channel on its way to WeChat, with its own rate, number in flight, and holds.
 
-The number in flight adapts itself: a burst of trouble halves it at once, and while all is well it grows
-again, slowly. Nobody has to guess what WeChat bears today.
+The number in flight adapts itself (`limit`), and nothing but -1 closes it to all but one (`outage`). Nobody
+has to guess what WeChat bears today.
 """
 
 import asyncio
@@ -14,29 +14,17 @@ from enum import Enum
 import structlog
 
 from broadcastd.clock import Clock
+from broadcastd.delivery.limit import Limit
+from broadcastd.delivery.outage import Outage
+from broadcastd.errcodes import in_words
 from broadcastd.retry import Backoff
 
 log = structlog.get_logger()
 
-WINDOW_S = 1.0
-"""Trouble is judged over this long: a burst, not a blip."""
-
-BURST = 5
-"""Troubled calls within a window, and a share of BURST_SHARE, that halve the number in flight."""
-
-BURST_SHARE = 0.2
-LEAST_IN_FLIGHT = 8
-"""It falls no lower by itself: trouble that has nothing to do with our pace must not stop everything."""
-
-WELL_SHARE = 0.01
-"""At most so much trouble in a window lets the number grow."""
-
-GROWTH = 16
-"""It grows by a sixteenth of itself a window, by one at the least."""
-
 LOOK_S = 0.2
 """How often a lane whose head waits for a time looks again: a rate may be changed meanwhile."""
 
+BUSY_REASON = f"nothing but {in_words(-1)}"
 HOLD_PAUSES = Backoff(first_s=60, longest_s=3600, jitter=0)
 """Until a held lane is tried again with one call, where nothing says when it is worth it."""
 
@@ -62,7 +50,7 @@ class LaneHold:
 @dataclass(slots=True)
 class _Waiter:
     may_ask: Callable[[], bool]
-    admitted: "asyncio.Future[bool]"
+    admitted: "asyncio.Future[int]"
 
 
 class Lane:
@@ -74,46 +62,67 @@ class Lane:
         self._clock = clock
         self._account = account
         self.channel = channel
-        self.most = most
-        """What the number in flight never exceeds; changeable."""
+        self._limit = Limit(clock, most)
+        self._outage = Outage(clock)
         self.rate_per_s = rate_per_s
         """None: unlimited; changeable."""
-        self.limit = most
-        """The present number in flight at most."""
-        self.in_flight = 0
         self.hold: LaneHold | None = None
         self._holds_in_a_row = 0
         self._closed_until_s = 0.0
         self._closed_for = ""
         self._next_s = 0.0
-        self._window_ends_s = 0.0
-        self._calls = self._troubled = self._peak = 0
-        self._cut = False
         self._waiting: deque[_Waiter] = deque()
         self._wake = asyncio.Event()
 
+    @property
+    def in_flight(self) -> int:
+        """Calls under way."""
+        return self._limit.in_flight
+
+    @property
+    def limit(self) -> int:
+        """How many may be under way just now."""
+        return self._limit.present
+
+    @property
+    def most(self) -> int:
+        """How many may ever be under way; changeable."""
+        return self._limit.most
+
     # -- going in and out ------------------------------------------------------------------------------
 
-    async def enter(self, may_ask: Callable[[], bool]) -> bool:
-        """Wait for a place. True: make one call, then `leave`. False: `may_ask` said no meanwhile."""
-        if not self._waiting and not self._pause_s():
-            if not may_ask():
-                return False
-            self._admit()
-            return True
+    async def enter(self, may_ask: Callable[[], bool], *, first: bool = False) -> int:
+        """Wait for a place. Make one call, then `leave` with this number. 0: `may_ask` said no meanwhile.
+
+        `first`: before all who wait.
+        """
+        if (first or not self._waiting) and not self._pause_s():
+            return self._admit() if may_ask() else 0
         waiter = _Waiter(may_ask, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiter)
+        if first:
+            self._waiting.appendleft(waiter)
+        else:
+            self._waiting.append(waiter)
         self._wake.set()
         try:
             return await waiter.admitted
         except asyncio.CancelledError:
             if waiter.admitted.done() and not waiter.admitted.cancelled() and waiter.admitted.result():
-                self.leave()
+                self.leave(waiter.admitted.result())
             raise
 
-    def leave(self) -> None:
-        """The call has come back, or was not made."""
-        self.in_flight -= 1
+    def leave(self, ticket: int, *, troubled: bool | None = None, busy: bool | None = None) -> None:
+        """The call has come back. `troubled`: -1, 45011, HTTP 5xx, a timeout; None: it was not made.
+
+        `busy`: WeChat has answered, with -1 or something else.
+        """
+        before = self._limit.present
+        self._limit.ended(ticket, troubled)
+        if busy is not None:
+            self._judge_outage(busy=busy)
+        now = self._limit.present
+        if now < before:
+            log.warning("channel_slowed", account=self._account, channel=self.channel, in_flight=now)
         if self._waiting:
             self._wake.set()
 
@@ -121,7 +130,7 @@ class Lane:
         """Let those go who may not ask any more: a job stands still."""
         for waiter in self._waiting:
             if not waiter.admitted.done() and not waiter.may_ask():
-                waiter.admitted.set_result(False)
+                waiter.admitted.set_result(0)
         self._wake.set()
 
     async def run(self) -> None:
@@ -142,61 +151,65 @@ class Lane:
                 pause_s = self._pause_s()
                 if pause_s:
                     return None if pause_s == math.inf else pause_s
-                self._admit()
-                head.admitted.set_result(True)
+                head.admitted.set_result(self._admit())
             elif not head.admitted.done():
-                head.admitted.set_result(False)
+                head.admitted.set_result(0)
             self._waiting.popleft()
         return None
 
     def _pause_s(self) -> float:
         """How long until one more may go; infinite while it depends on one that is in flight."""
         now_s = self._clock.monotonic_s()
-        # A held lane that is worth a try again is tried by one at a time.
-        room = 1 if self.hold is not None else self.limit
-        if self.in_flight >= room:
+        # What was held or out of order is tried by one at a time.
+        room = 1 if self.hold is not None or self._outage.is_on else self._limit.present
+        if self._limit.in_flight >= room:
             return math.inf
         begins_s = max(self._closed_until_s, 0.0 if self.hold is None else self.hold.until_s)
         if self.rate_per_s is not None:
             begins_s = max(begins_s, self._next_s)
         return max(0.0, begins_s - now_s)
 
-    def _admit(self) -> None:
-        self.in_flight += 1
-        self._peak = max(self._peak, self.in_flight)
+    def _admit(self) -> int:
         if self.rate_per_s is not None:
             now_s = self._clock.monotonic_s()
             # What was not used for a while is not made up for in one burst.
             self._next_s = max(self._next_s, now_s - LOOK_S) + 1 / self.rate_per_s
+        return self._limit.began()
 
-    # -- what calls tell -------------------------------------------------------------------------------
+    # -- an outage -------------------------------------------------------------------------------------
 
-    def note(self, *, troubled: bool) -> None:
-        """A call has come back: -1, 45011, HTTP 5xx and timeouts are trouble."""
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._window_ends_s:
-            self._next_window(now_s)
-        self._calls += 1
-        if troubled:
-            self._troubled += 1
-            if not self._cut and self._troubled >= max(BURST, BURST_SHARE * self._calls):
-                self._cut = True
-                self._fall()
+    def _judge_outage(self, *, busy: bool) -> None:
+        if not busy:
+            was_on = self._outage.is_on
+            if self._outage.over():
+                self._limit.fall()
+            if was_on:
+                if self._closed_for == BUSY_REASON:
+                    self._closed_until_s = 0.0
+                log.info("channel_answers_again", account=self._account, channel=self.channel)
+            return
+        was_on = self._outage.is_on
+        pause_s = self._outage.busy()
+        if pause_s is not None:
+            self.close(pause_s, BUSY_REASON)
+            if not was_on:
+                log.error("channel_out_of_order", account=self._account, channel=self.channel)
 
-    def _fall(self) -> None:
-        lower = max(LEAST_IN_FLIGHT, min(self.limit, self._peak) // 2)
-        if lower < self.limit:
-            self.limit = lower
-            log.warning("channel_slowed", account=self._account, channel=self.channel, in_flight=lower)
+    def begin_probe(self) -> bool:
+        """Whether who was just answered with -1 should try again itself; then `end_probe` must be called."""
+        if not self._outage.is_on or self._outage.probing:
+            return False
+        self._outage.probing = True
+        return True
 
-    def _next_window(self, now_s: float) -> None:
-        if self._calls and self._troubled <= WELL_SHARE * self._calls and self.limit < self.most:
-            self.limit = min(self.most, self.limit + max(1, self.limit // GROWTH))
-            self._wake.set()
-        self._window_ends_s = now_s + WINDOW_S
-        self._calls = self._troubled = 0
-        self._peak = self.in_flight
-        self._cut = False
+    @property
+    def is_out_of_order(self) -> bool:
+        """Whether nothing but -1 comes."""
+        return self._outage.is_on
+
+    def end_probe(self) -> None:
+        """It tries no more."""
+        self._outage.probing = False
 
     def close(self, pause_s: float, reason: str) -> None:
         """Let nobody in for a moment; who waits, waits."""
@@ -216,7 +229,8 @@ class Lane:
         """Why it does not take calls just now; empty when it does."""
         if self.hold is not None:
             return "; ".join(filter(None, (self.hold.reason, self.hold.note)))
-        return self._closed_for if self._closed_until_s > self._clock.monotonic_s() else ""
+        is_closed = self._closed_until_s > self._clock.monotonic_s() or self._outage.is_on
+        return self._closed_for if is_closed else ""
 
     def put_on_hold(self, kind: HoldOf, reason: str, pause_s: float | None = None) -> LaneHold:
         """Hold it for `pause_s`, or for a pause that grows. Those in flight when it began change nothing."""
@@ -259,6 +273,5 @@ class Lane:
         """Another rate and another number in flight at most, from now on."""
         self.rate_per_s = rate_per_s
         self._next_s = 0.0
-        self.limit = most if self.limit >= self.most else min(self.limit, most)
-        self.most = most
+        self._limit.change(most)
         self._wake.set()

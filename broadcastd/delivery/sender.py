@@ -37,8 +37,12 @@ LONGEST_DEFERRAL_S = 3600
 ACCOUNT_TRY_S = 600
 """Until an account that is held is tried with one call, where its errcode does not say."""
 
-BUSY = (-1, 45011)
+SYSTEM_BUSY = -1
+BUSY = (SYSTEM_BUSY, 45011)
 """Answers that mean: too much."""
+
+PROBES = 8
+"""Times that one recipient tries for all in an outage: 50 s. Then it is another's turn: it may be its own."""
 
 
 STOPPED = "stopped"
@@ -126,6 +130,10 @@ class Sender:
             spared = _spared(job, channel_no, who) if may_ask() else None
             verdict = spared or await self._try(job, channel_no, who, may_ask)
             if not isinstance(verdict, _Fell):
+                if isinstance(verdict, Halt) and verdict.account_for_s is not None:
+                    # At once, not only when its jobs are held on disk: nobody else tries meanwhile.
+                    gate = job.account.gate
+                    gate.close(verdict.account_for_s, verdict.reason, then_one_by_one=True)
                 return verdict
             errcode = verdict.errcode or errcode
         return Ended(Outcome.REJECTED, job.route[-1][0].name, errcode)
@@ -140,7 +148,7 @@ class Sender:
             return self._held(job, channel_no, who)
         body = message.body(who.openid, job.message_id(who.id))
         try:
-            answer = await self._attempt(
+            answer = await self._probed(
                 job.account, channel, (who.openid, body), lambda: may_ask() and lane.held is None
             )
         except TokenUnavailableError as error:
@@ -155,31 +163,61 @@ class Sender:
             who.follower.heard(channel.name, answer.errcode)
         return self._by_table(_Answered(job, channel_no, who, answer.errcode, answer.msgid))
 
-    async def _attempt(
+    async def _probed(
         self, account: Account, channel: Channel, to: tuple[str, bytes], may_ask: Callable[[], bool]
+    ) -> Answer | None:
+        """One call; in an outage the same recipient tries again and again, one for all."""
+        lane = account.lanes[channel.name]
+        answer = await self._attempt(account, channel, to, may_ask)
+        if answer is None or answer.errcode != SYSTEM_BUSY or not lane.begin_probe():
+            return answer
+        try:
+            for _ in range(PROBES):
+                answer = await self._attempt(account, channel, to, may_ask, first=True)
+                if answer is None or not lane.is_out_of_order:
+                    break
+        finally:
+            lane.end_probe()
+        return answer
+
+    async def _attempt(
+        self,
+        account: Account,
+        channel: Channel,
+        to: tuple[str, bytes],
+        may_ask: Callable[[], bool],
+        *,
+        first: bool = False,
     ) -> Answer | None:
         """One call (openid, body), and one more with a new token when WeChat calls the first one stale.
 
         None: no call.
         """
         token = await account.tokens.token()
-        answer = await self._timed(account, channel, (*to, token), may_ask)
+        answer = await self._timed(account, channel, (*to, token), may_ask, first=first)
         if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
             log.info("token_stale", account=account.name, errcode=answer.errcode)
             account.tokens.discard(token)
             token = await account.tokens.token()
             # A stale token says that nothing was sent: who may not be asked again now is due later.
-            answer = await self._timed(account, channel, (*to, token), may_ask)
+            answer = await self._timed(account, channel, (*to, token), may_ask, first=first)
             if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
                 account.tokens.discard(token)
         return answer
 
     async def _timed(
-        self, account: Account, channel: Channel, call: tuple[str, bytes, str], may_ask: Callable[[], bool]
+        self,
+        account: Account,
+        channel: Channel,
+        call: tuple[str, bytes, str],
+        may_ask: Callable[[], bool],
+        *,
+        first: bool,
     ) -> Answer | None:
         """One call of (openid, body, token) once the lane has room for it."""
         lane = account.lanes[channel.name]
-        if not await lane.enter(may_ask):
+        ticket = await lane.enter(may_ask, first=first)
+        if not ticket:
             return None
         started_s = self._clock.monotonic_s()
         account.pace.started()
@@ -190,11 +228,14 @@ class Sender:
             with calling:
                 answer = await channel.attempt(body, token, may_ask)
         finally:
-            lane.leave()
             ended_s = self._clock.monotonic_s()
             account.pace.ended(ended_s, ended_s - started_s if answer is not None else None)
-        if answer is not None:
-            lane.note(troubled=not answer.answered or answer.errcode in BUSY)
+            if answer is None:
+                lane.leave(ticket)
+            elif answer.answered:
+                lane.leave(ticket, troubled=answer.errcode in BUSY, busy=answer.errcode == SYSTEM_BUSY)
+            else:
+                lane.leave(ticket, troubled=True)
         return answer
 
     def _held(self, job: OpenJob, channel_no: int, who: Recipient) -> "Verdict | _Fell":

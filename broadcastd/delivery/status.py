@@ -9,8 +9,8 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.intake import Intake
-from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.rates import lane_view
 from broadcastd.ports import Ledger
 from broadcastd.states import JobState
 
@@ -97,7 +97,7 @@ class Status:
         open_ones = [job for job in self._jobs if job.account is account and job.going]
         waiting = sorted({job.waits_for for job in open_ones if job.waits_for})
         return {
-            "channels": {name: self._lane(lane) for name, lane in account.lanes.items()},
+            "channels": {name: lane_view(lane) for name, lane in account.lanes.items()},
             "in_flight": account.pace.in_flight,
             "sends_per_task": account.pace.sends_per_task,
             "wechat": self._wechat(account),
@@ -109,13 +109,3 @@ class Status:
         if account.is_held(self._clock.now()):
             return f"held: {account.held_for}"
         return account.gate.reason or account.tokens.trouble or "ok"
-
-    @staticmethod
-    def _lane(lane: Lane) -> dict[str, Any]:
-        return {
-            "rate_per_s": lane.rate_per_s,
-            "in_flight": lane.in_flight,
-            "limit": lane.limit,
-            "max_in_flight": lane.most,
-            "state": lane.reason or "ok",
-        }

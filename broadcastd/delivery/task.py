@@ -1,6 +1,8 @@
 """A task: one of the fixed 60 coroutines. It takes a slice, pulls it, sends it, and gives it back."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -16,6 +18,8 @@ from broadcastd.model import TOO_MANY_GONE, Lease, OutcomeRow
 from broadcastd.outcomes import Outcome
 
 log = structlog.get_logger()
+
+Rows = Sequence[tuple[int, str]]
 
 LOOK_S = 0.5
 """How often a task that waits for a database looks whether it is told to stop."""
@@ -41,15 +45,22 @@ class Task:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            work = await self._dispatcher.next_work()
-            self._dispatcher.took()
-            try:
-                await self._guarded(work)
-                await self._recorder.flush()
-                await self._settle(work)
-            finally:
-                self._dispatcher.gave_back()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                work = await self._dispatcher.next_work()
+                self._dispatcher.took()
+                name = f"slice {work.lease.job_no}/{work.lease.slice_no}"
+                whole = group.create_task(self._whole(work), name=name)
+                # Of a slice that is given up, calls may be under way for long: nobody else waits for those.
+                await _first_of(whole, work.given_up)
+
+    async def _whole(self, work: Work) -> None:
+        try:
+            await self._guarded(work)
+            await self._recorder.flush()
+            await self._settle(work)
+        finally:
+            self._dispatcher.gave_back()
 
     async def _guarded(self, work: Work) -> None:
         """Work on one slice. A bug in it holds its job, and leaves the other jobs and this task alone."""
@@ -69,9 +80,11 @@ class Task:
         if not wanted:
             return []
         tries = 0
-        while work.job.going and not self._stopping:
+        while work.job.going and not self._stopping and not work.given_up.is_set():
             try:
-                rows = await work.job.audience.pull(work.job.job.time, min(wanted), max(wanted))
+                rows = await self._unless_given_up(
+                    work, work.job.audience.pull(work.job.job.time, min(wanted), max(wanted))
+                )
             except AudienceUnavailableError as error:
                 tries += 1
                 delay_s = retry.DATABASE.delay_s(tries)
@@ -82,16 +95,32 @@ class Task:
                     error=str(error),
                     retry_in_s=round(delay_s, 1),
                 )
-                await self._pause(work.job, delay_s)
+                await self._pause(work, delay_s)
             else:
+                if rows is None:
+                    break
                 work.job.waits_for = ""
                 return [row for row in rows if row[0] in wanted and row[1]]
         return None
 
-    async def _pause(self, job: OpenJob, delay_s: float) -> None:
+    @staticmethod
+    async def _unless_given_up(work: Work, pull: Coroutine[Any, Any, Rows]) -> Rows | None:
+        """What `pull` yields; None: another job needs this task. A database may hang for a long time."""
+        pulling = asyncio.ensure_future(pull)
+        try:
+            await _first_of(pulling, work.given_up)
+            return pulling.result() if pulling.done() else None
+        finally:
+            pulling.cancel()
+            await asyncio.gather(pulling, return_exceptions=True)
+
+    async def _pause(self, work: Work, delay_s: float) -> None:
         """Sleep, but not past a stop: a job that is cancelled must not wait for its database to end."""
         until_s = self._clock.monotonic_s() + delay_s
-        while job.going and not self._stopping and (left_s := until_s - self._clock.monotonic_s()) > 0:
+        while work.job.going and not self._stopping and not work.given_up.is_set():
+            left_s = until_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return
             await self._clock.sleep(min(LOOK_S, left_s))
 
     async def _too_many_gone(self, work: Work, rows: Sequence[tuple[int, str]]) -> bool:
@@ -160,6 +189,15 @@ class Task:
                 tries += 1
                 log.warning("slice_not_settled", job=work.job.job.id, error=str(error))
                 await self._clock.sleep(retry.LEDGER.delay_s(tries))
+
+
+async def _first_of(whole: asyncio.Future[Any], given_up: asyncio.Event) -> None:
+    """Wait for either; raises nothing of it."""
+    giving_up = asyncio.ensure_future(given_up.wait())
+    try:
+        await asyncio.wait({whole, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        giving_up.cancel()
 
 
 def _wanted(lease: Lease) -> set[int]:

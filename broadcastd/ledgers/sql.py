@@ -167,12 +167,14 @@ class SqlLedger(ABC):
         found = await self._read(lambda one: load_jobs(one, query))
         return found[0] if found else None
 
-    async def jobs(self, limit: int, *, only_open: bool = False) -> Sequence[Job]:
+    async def jobs(self, limit: int, *, only_open: bool = False, account: str | None = None) -> Sequence[Job]:
         """See `Ledger`."""
         if only_open:
             query = sa.select(jobs).where(jobs.c.state.in_(JOB_OPEN)).order_by(jobs.c.no)
         else:
             query = sa.select(jobs).order_by(jobs.c.no.desc())
+        if account is not None:
+            query = query.where(jobs.c.account == account)
         return await self._read(lambda one: load_jobs(one, query.limit(limit)))
 
     async def rounds(self, job_no: int) -> Sequence[Round]:

@@ -8,8 +8,8 @@ from pydantic import Field
 from broadcastd.delivery.intake import DryRun
 from broadcastd.model import Job
 from broadcastd.refusals import ErrorCode, Refusal
-from broadcastd.wire import control_ops, people_ops, quota_ops
-from broadcastd.wire.frames import BroadcastFrame, check
+from broadcastd.wire import control_ops, people_ops, quota_ops, rate_ops
+from broadcastd.wire.frames import BroadcastFrame, Name, check
 from broadcastd.wire.use_cases import JobFrame, Lines, OpFrame, Replies, UseCases
 from broadcastd.wire.views import accepted_view, dry_run_view, refusal_view
 
@@ -19,6 +19,7 @@ class JobsFrame(OpFrame):
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 20
     open: bool = False
+    account: Name | None = None
 
 
 class TailFrame(JobFrame):
@@ -65,7 +66,7 @@ async def jobs(use: UseCases, fields: dict[str, Any]) -> Replies:
     frame = check(JobsFrame, fields)
     if isinstance(frame, Refusal):
         return frame
-    found = await use.ledger.jobs(frame.limit, only_open=frame.open)
+    found = await use.ledger.jobs(frame.limit, only_open=frame.open, account=frame.account)
     return {"ok": True, "jobs": [use.line(one) for one in found]}
 
 
@@ -111,6 +112,7 @@ OPS: Mapping[str, Callable[[UseCases, dict[str, Any]], Awaitable[Replies]]] = {
     "resume": control_ops.resume,
     "cancel": control_ops.cancel,
     "retry": control_ops.retry,
+    "rate": rate_ops.rate,
     "drain": control_ops.drain,
     "adopt": control_ops.adopt,
     "quota": quota_ops.quota,

@@ -9,6 +9,7 @@ from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.quota_table import QuotaTable
+from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.status import Status
 from broadcastd.model import Job
 from broadcastd.ports import Ledger
@@ -29,6 +30,7 @@ class UseCases:
     ledger: Ledger
     jobs: OpenJobs
     controls: Controls
+    rates: Rates
     quotas: QuotaTable
     status: Status
     clock: Clock

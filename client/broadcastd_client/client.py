@@ -78,6 +78,10 @@ class Calls(ABC, Generic[R, S]):
         """Start one round more of an ended job, for outcomes failed, unknown, rejected or skipped."""
         return self._run(self._retry, wire.op_frame("retry", job=job_id, only=only, not_after=not_after))
 
+    def rate(self, channel: Text = None, account: Text = None, **change: Any) -> R:
+        """The channels' rates, in `accounts`. `change`: per_second (or "off"), in_flight (or "auto")."""
+        return self.call("rate", channel=channel, account=account, **change)
+
     def drain(self, off: bool = False) -> R:
         """Have nothing new accepted, and what is there finished; `off`: accepted again."""
         return self.call("drain", off=off or None)

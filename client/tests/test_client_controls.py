@@ -38,6 +38,8 @@ def test_each_call_sends_its_op_and_its_fields_and_no_more():
         client = Client(port=server.port, token="s3cret")
         for call in (client.pause, client.resume, client.cancel, client.report):
             assert call("j1")["ok"]
+        client.rate()
+        client.rate("custom", per_second=50, in_flight="auto")
         client.drain()
         client.drain(off=True)
         client.verify({"job": "j1", "hmac": "ab", "rate_per_s": 12.5})
@@ -46,6 +48,8 @@ def test_each_call_sends_its_op_and_its_fields_and_no_more():
         {"op": "resume", "job": "j1"},
         {"op": "cancel", "job": "j1"},
         {"op": "report", "job": "j1"},
+        {"op": "rate"},
+        {"op": "rate", "channel": "custom", "per_second": 50, "in_flight": "auto"},
         {"op": "drain"},
         {"op": "drain", "off": True},
         {"op": "verify", "report": {"job": "j1", "hmac": "ab", "rate_per_s": 12.5}},

@@ -50,7 +50,8 @@ class FakeClock:
 
     async def sleep(self, delay_s: float) -> None:
         self.slept.append(delay_s)
-        self.advance(delay_s)
+        # A microsecond at the least: what is shorter would be rounded to nothing, and be slept for ever.
+        self.advance(max(delay_s, 1e-6) if delay_s > 0 else 0)
         await asyncio.sleep(0)
 
 

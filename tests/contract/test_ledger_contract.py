@@ -955,3 +955,11 @@ async def test_a_disk_that_is_full_is_an_error_and_nothing_of_the_change_stands(
         await bench.accept(content="x" * 500_000)
     assert len(await bench.ledger.jobs(9)) == 1
     assert await bench.mark(lease, 1)
+
+
+async def test_jobs_of_one_account(bench):
+    for name, account in (("j1", "a"), ("j2", "b"), ("j3", "a")):
+        await bench.accept(id=name, content=name, account=account)
+    assert [job.id for job in await bench.ledger.jobs(9, account="a")] == ["j3", "j1"]
+    assert [job.id for job in await bench.ledger.jobs(1, only_open=True, account="b")] == ["j2"]
+    assert await bench.ledger.jobs(9, account="c") == []

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from bed.fakes import OK, FakeClock, FakeTokens, ScriptedChannel, open_job
 
@@ -7,6 +9,7 @@ from broadcastd.delivery.sender import (
     ACCOUNT_TRY_S,
     IN_DOUBT_PAUSE_S,
     MINUTE_S,
+    PROBES,
     TOKEN_PAUSE_S,
     Recipient,
     Sender,
@@ -369,3 +372,64 @@ async def test_who_was_not_asked_for_want_of_a_connection_in_time_is_due_at_once
     verdict = await scene.ask(Recipient(17, "o-anna", tries=2, refusals=3))
     assert verdict == Later(0.0, "stopped", channel_no=0, tries=2, refusals=3)
     assert scene.template.asked == []
+
+
+async def test_the_account_is_closed_before_anybody_else_can_try():
+    scene = Scene([Answer(40164)])
+    verdict = await scene.ask()
+    assert scene.gate.closed
+    assert scene.gate.reason == verdict.reason
+    scene.clock.advance(ACCOUNT_TRY_S)
+    assert scene.gate.enter()
+    assert not scene.gate.enter(), "one call at a time"
+
+
+async def nothing_but_busy(scene, may_ask=lambda: True):
+    """An outage begins, by calls of others."""
+    lane = scene.lanes["custom"]
+    while not lane.is_out_of_order:
+        lane.leave(await lane.enter(may_ask), troubled=True, busy=True)
+        scene.clock.advance(0.05)
+
+
+async def with_lane(scene, act):
+    lane = asyncio.get_running_loop().create_task(scene.lanes["custom"].run())
+    try:
+        return await act()
+    finally:
+        lane.cancel()
+        await asyncio.gather(lane, return_exceptions=True)
+
+
+async def test_in_an_outage_the_same_recipient_tries_again_and_uses_up_no_tries():
+    scene = Scene([Answer(-1)] * 5 + [OK])
+    await nothing_but_busy(scene)
+    assert await with_lane(scene, scene.ask) == Ended(Outcome.SENT, "custom")
+    assert scene.custom.asked == ["o-anna"] * 6
+    assert sum(scene.clock.slept) >= 0.75 * (1 + 2 + 4 + 8 + 8)
+    assert scene.lanes["custom"].reason == ""
+
+
+async def test_after_some_tries_it_is_anothers_turn():
+    scene = Scene([Answer(-1)] * 50)
+    await nothing_but_busy(scene)
+    verdict = await with_lane(scene, scene.ask)
+    assert isinstance(verdict, Later)
+    assert verdict.tries == 1
+    assert len(scene.custom.asked) == 1 + PROBES
+    assert scene.lanes["custom"].begin_probe(), "nobody is at it any more"
+
+
+async def test_who_is_stopped_tries_no_more():
+    scene = Scene([Answer(-1)] * 50)
+    await nothing_but_busy(scene)
+    verdict = await with_lane(scene, lambda: scene.ask(may_ask=lambda: len(scene.custom.asked) < 3))
+    assert isinstance(verdict, Later)
+    assert (verdict.reason, verdict.tries, len(scene.custom.asked)) == ("stopped", 0, 3)
+
+
+async def test_without_an_outage_a_busy_answer_is_deferred_at_once():
+    scene = Scene([Answer(-1)])
+    verdict = await scene.ask()
+    assert isinstance(verdict, Later)
+    assert (verdict.tries, len(scene.custom.asked)) == (1, 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from broadcastd.chunks import Chunk
 from broadcastd.model import (
     NO_HOLD,
     Batch,
@@ -218,6 +219,10 @@ class Ledger(Protocol):
         """Forget those of the next `limit` followers of whom nothing was heard for `keep`: how many, and the
         last one that was looked at (account, openid); None: there are no more. Who opted out stays.
         """
+        ...
+
+    async def mass_chunks(self, job_no: int) -> Sequence[Chunk]:
+        """A job's mass messages, the first one first."""
         ...
 
     async def purge(self, now: datetime, keep: timedelta, limit: int) -> int:

@@ -154,7 +154,7 @@ def _opted_out(connection: sa.Connection, job_no: int, chunk_no: int | None) -> 
     theirs = sa.and_(followers.c.account == account, followers.c.openid == gathered.c.openid)
     query = (
         sa.select(gathered.c.recipient_id)
-        .join(followers, theirs)
+        .select_from(gathered.join(followers, theirs))
         .where(gathered.c.job_no == job_no, is_in, followers.c.opted_out_at.is_not(None))
     )
     return connection.execute(query).scalars().all()
@@ -333,7 +333,7 @@ def close_asked(connection: sa.Connection, job_no: int, ids: tuple[int, int]) ->
     its_chunk = sa.and_(mass_chunks.c.job_no == gathered.c.job_no, mass_chunks.c.no == gathered.c.chunk_no)
     query = (
         sa.select(gathered.c.recipient_id, mass_chunks.c.counted)
-        .join(mass_chunks, its_chunk)
+        .select_from(gathered.join(mass_chunks, its_chunk))
         .where(of_slice, mass_chunks.c.state == ChunkState.ASKED.value)
     )
     asked = connection.execute(query).all()

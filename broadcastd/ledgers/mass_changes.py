@@ -14,7 +14,7 @@ from broadcastd.chunks import Chunk, MassStand
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.ledgers import record_changes
 from broadcastd.ledgers.record_statements import statements_for
-from broadcastd.ledgers.schema import followers, gathered, jobs, mass_chunks, outcomes, pushes, slices
+from broadcastd.ledgers.schema import followers, gathered, jobs, mass_chunks, outcomes, pushes, rounds, slices
 from broadcastd.mass_ports import ChunkEnd, Member
 from broadcastd.model import WITH_ITS_CHUNK, OutcomeRow
 from broadcastd.outcomes import Outcome
@@ -148,14 +148,22 @@ def _forget_ended(connection: sa.Connection, job_no: int) -> None:
 
 
 def _opted_out(connection: sa.Connection, job_no: int, chunk_no: int | None) -> Sequence[int]:
-    """Who of a chunk (None: of those in none) has opted out by a reply."""
+    """Who of a chunk (None: of those in none) has opted out by a reply since the job, or its round, began.
+
+    For what was before that the audience stands: the site may have let them in again.
+    """
     is_in = gathered.c.chunk_no.is_(None) if chunk_no is None else gathered.c.chunk_no == chunk_no
-    account = sa.select(jobs.c.account).where(jobs.c.no == job_no).scalar_subquery()
+    this = sa.and_(jobs.c.no == rounds.c.job_no, jobs.c.round == rounds.c.no)
+    account, began_at = connection.execute(
+        sa.select(jobs.c.account, rounds.c.accepted_at)
+        .select_from(jobs.join(rounds, this))
+        .where(jobs.c.no == job_no)
+    ).one()
     theirs = sa.and_(followers.c.account == account, followers.c.openid == gathered.c.openid)
     query = (
         sa.select(gathered.c.recipient_id)
         .select_from(gathered.join(followers, theirs))
-        .where(gathered.c.job_no == job_no, is_in, followers.c.opted_out_at.is_not(None))
+        .where(gathered.c.job_no == job_no, is_in, followers.c.opted_out_at >= began_at)
     )
     return connection.execute(query).scalars().all()
 

@@ -207,6 +207,13 @@ async def test_who_was_in_doubt_before_and_is_gone_is_unknown(bench, masses):
     assert bench.outcomes(no) == {3: "unknown"}
 
 
+async def test_of_an_opt_out_before_the_job_the_audience_decides(bench, masses):
+    await opt_out(bench, "o2")
+    bench.clock.advance(1)
+    no = await masses.job([1, 2, 3])
+    assert (await masses.chunk(no, [1, 2, 3])).size == 3
+
+
 async def opt_out(bench, openid):
     """As the callback notes it: the tests write it through the ledger's own connection."""
     import sqlalchemy as sa

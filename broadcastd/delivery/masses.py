@@ -7,7 +7,8 @@ says so (45065). It remembers that for a day; who is without an answer so long i
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -181,20 +182,27 @@ class Masses:
         return True
 
     async def _still_here(self, job: OpenJob, rows: Sequence[Member]) -> set[int] | None:
-        """Whose rows are in the audience now; None when it cannot be read."""
+        """Who is in the audience now, and has not opted out by a reply; None when it cannot be read."""
         ids = [one for one, _ in rows]
         here: set[int] = set()
         try:
             for at in range(0, len(ids), PULLED_AT_ONCE):
                 some = ids[at : at + PULLED_AT_ONCE]
+                pulled_s = self._clock.monotonic_s()
                 found = await job.audience.pull(job.job.time, some[0], some[-1])
-                here.update({one for one, openid in found if openid}.intersection(some))
+                left = {one for one, openid in found if openid and not self._barred([openid], pulled_s)}
+                here.update(left.intersection(some))
         except AudienceUnavailableError as error:
             job.waits_for = f"its audience cannot be read: {error}"
             log.warning("audience_unavailable", job=job.job.id, error=str(error))
             return None
         job.waits_for = ""
         return here
+
+    def _barred(self, openids: Iterable[str], since_s: float) -> bool:
+        """Whether somebody has opted out by a reply since then, or the audience may not know it yet."""
+        opt_outs = self.account.opt_outs
+        return opt_outs is not None and any(opt_outs.bars(one, since_s) for one in openids)
 
     async def _alone(self, job: OpenJob) -> bool:
         """Somebody who is the only one left: WeChat takes no list of one."""
@@ -256,17 +264,27 @@ class Masses:
         return False
 
     async def _ask(self, job: OpenJob, chunk: Chunk) -> bool:
+        began_s = self._clock.monotonic_s()
         rows = await self._ledger.ask_chunk(job.no, chunk.no, self._clock.now())
         if rows is None:
             return False
+        openids = [openid for _, openid in rows]
+        doubtful = chunk.state is ChunkState.ASKED
         no = _channel_no(job)
         message = job.route[no][1]
         assert isinstance(message, ListMessage)
-        body = message.list_body([openid for _, openid in rows], chunk.clientmsgid)
+        body = message.list_body(openids, chunk.clientmsgid)
         known = self._again.get((job.no, chunk.no), _Again())
         # Of the doubts the sender is not told: what is done about them is another matter with a list.
         who = Recipient(0, chunk.clientmsgid, no, known.tries, 0, known.refusals)
-        verdict = await self._sender.ask_list(job, no, who, body, lambda: self._may_ask(job))
+
+        def may_ask() -> bool:
+            # A list that may have been sent stays as it is: the repeat tells, and sends nothing then.
+            return self._may_ask(job) and (doubtful or not self._barred(openids, began_s))
+
+        # Who opts out from here on is told so when the call is over, or was not made.
+        with nullcontext() if self.account.opt_outs is None else self.account.opt_outs.calling_all(openids):
+            verdict = await self._sender.ask_list(job, no, who, body, may_ask)
         await self._noted(lambda: self._act(job, chunk, verdict))
         return True
 

@@ -14,8 +14,10 @@ from bed.arrivals import NO_ANSWER
 from bed.books import check_books
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import OK, CountingEndpoint, counting_endpoint
-from bed.ports import eventually
-from bed.site import TOKEN, openid, sqlite_site
+from bed.ports import eventually, free_port
+from bed.pushes import AES_KEY, TOKEN
+from bed.site import TOKEN as ACCESS_TOKEN
+from bed.site import openid, sqlite_site
 from test_cli import broadcastd
 
 from broadcastd.sandbox import Options, running_sandbox
@@ -179,19 +181,44 @@ def test_no_quota_holds_the_job_and_resume_sends_the_same_list(
         assert [one["touser"] for one in wechat.lists] == [wechat.lists[0]["touser"]] * 2
 
 
-def test_the_sandbox_takes_them(tmp_path: Path) -> None:
-    async def play() -> None:
-        async with running_sandbox(Options(inside=5, outside=20, token=TOKEN)) as sandbox:
-            site = sqlite_site(tmp_path / "site.db", 0)
-            _fill(tmp_path / "site.db", [sandbox_openid(number) for number in range(25)])
-            with daemon_process(tmp_path, sandbox.url, site, channels=["custom", "mass"]) as process:
-                reply = await asyncio.to_thread(process.call, {"content": "hello", "key": "1"})
-                job = await asyncio.to_thread(process.wait_done, reply["job"])
-            assert job["books"]["by_channel"] == {"custom": 5, "mass": 20}
-            summary = sandbox.summary()
-            assert summary["by_endpoint"]["mass"] == {"0": 1}
+async def test_the_sandbox_takes_them_and_its_event_tells_how_many_got_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/wechat/default"
+    options = Options(
+        inside=5,
+        outside=20,
+        token=ACCESS_TOKEN,
+        callback={"url": url, "token": TOKEN, "aes_key": AES_KEY, "mode": "safe"},
+    )
+    monkeypatch.setenv("BROADCASTD_ACCOUNTS__DEFAULT__APP_ID", options.app_id)
+    more = (
+        f'[callback]\nport = {port}\n[accounts.default.callback]\ntoken = "{TOKEN}"\naes_key = "{AES_KEY}"\n'
+    )
+    site = sqlite_site(tmp_path / "site.db", 0)
+    _fill(tmp_path / "site.db", [sandbox_openid(number) for number in range(25)])
 
-    asyncio.run(play())
+    def run(api: str) -> dict[str, Any]:
+        with daemon_process(tmp_path, api, site, more=more, channels=["custom", "mass"]) as process:
+            job_id = process.wait_done(process.call({"content": "hello"})["job"])["job"]
+
+            def told() -> dict[str, Any] | None:
+                job = process.job(job_id)
+                return job if job["mass"][0]["status"] else None
+
+            found: dict[str, Any] = eventually(told, 30, "the event has come")
+            text = broadcastd("report", job_id, "-c", process.settings).stdout
+            assert "20 in the list, sent, send success: 20 sent" in text
+            return found
+
+    async with running_sandbox(options) as sandbox:
+        job = await asyncio.to_thread(run, sandbox.url)
+        assert sandbox.summary()["by_endpoint"]["mass"] == {"0": 1}
+    assert job["books"]["by_channel"] == {"custom": 5, "mass": 20}
+    (chunk,) = job["mass"]
+    assert (chunk["status"], chunk["state"], chunk["size"]) == ("send success", "sent", 20)
+    assert [chunk[f"{name}_count"] for name in ("total", "filter", "sent", "error")] == [20, 20, 20, 0]
 
 
 def _fill(path: Path, names: list[str]) -> None:

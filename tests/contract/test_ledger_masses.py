@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 from test_ledger_contract import bench, home  # noqa: F401
 
-from broadcastd.clock import to_ms
+from broadcastd.delivery.report import chunk_facts
 from broadcastd.mass_ports import ChunkEnd
 from broadcastd.model import WITH_ITS_CHUNK, Batch, GatheredRow
 from broadcastd.outcomes import Outcome
+from broadcastd.pushes import MassFinished, NewPush, PushKind, TextMessage
 from broadcastd.states import ChunkState, JobState
 
 SENT = ChunkEnd(Outcome.SENT, "mass", 0, 3147483685)
@@ -215,13 +216,9 @@ async def test_of_an_opt_out_before_the_job_the_audience_decides(bench, masses):
 
 
 async def opt_out(bench, openid):
-    """As the callback notes it: the tests write it through the ledger's own connection."""
-    import sqlalchemy as sa
-
-    from broadcastd.ledgers.schema import followers
-
-    row = {"account": "default", "openid": openid, "opted_out_at": to_ms(bench.clock.now())}
-    await bench.ledger._write(lambda one: one.execute(sa.insert(followers), row) and None)
+    text = TextMessage(openid=openid, original_id="gh_x", created_s=1, dedupe_key=openid, content="0")
+    push = NewPush("default", text, PushKind.OPT_OUT)
+    assert await bench.ledger.take_pushes([push], bench.clock.now()) == [True]
 
 
 async def test_who_opts_out_before_the_call_is_not_in_it(bench, masses):
@@ -354,19 +351,26 @@ async def test_a_retry_gathers_anew_under_another_clientmsgid(bench, masses):
     assert job.books.outcomes == {Outcome.SENT: 2}
 
 
-async def test_an_event_that_came_before_the_answer_is_found(bench, masses):
-    import sqlalchemy as sa
-
-    from broadcastd.ledgers.schema import pushes
-
+@pytest.mark.parametrize("early", [True, False])
+async def test_the_events_counts_are_found_whichever_comes_first(bench, masses, early):
     no = await masses.job([1, 2])
-    body = {"openid": "o1", "msg_id": SENT.msg_id, "status": "send success", "total": 2, "sent": 2}
-    row = {"account": "default", "dedupe_key": "k", "received_at": 1, "kind": "mass_finished", "body": body}
-    await bench.ledger._write(lambda one: one.execute(sa.insert(pushes), row) and None)
     await masses.asked(no, [1, 2])
+    finished = MassFinished(
+        openid="o1", original_id="gh_x", created_s=1, dedupe_key="k", msg_id=SENT.msg_id,
+        status="send success", total=2, filtered=2, sent=1, errors=1,
+    )  # fmt: skip
+    push = NewPush("default", finished, PushKind.MASS_FINISHED)
+    if early:
+        await masses.ledger.take_pushes([push], masses.now)
     await masses.ledger.end_chunk(no, 1, SENT, masses.now)
+    if not early:
+        await masses.ledger.take_pushes([push], masses.now)
     (chunk,) = await masses.ledger.mass_chunks(no)
-    assert chunk.result == {"status": "send success", "total": 2, "sent": 2}
+    facts = chunk_facts(chunk)
+    assert [facts[name] for name in ("status", "msg_id", "total_count", "filter_count")] == [
+        "send success", SENT.msg_id, 2, 2,
+    ]  # fmt: skip
+    assert (facts["sent_count"], facts["error_count"]) == (1, 1)
 
 
 async def test_a_large_chunk_ends_in_one_commit(bench, masses):

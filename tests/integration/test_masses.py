@@ -3,10 +3,11 @@
 WeChat, the audience and the clock are scripted; what the tasks do with due slices is done by hand.
 """
 
+import asyncio
 from datetime import timedelta
 
 import pytest
-from bed.fakes import T0, FakeClock, ScriptedChannel, ScriptedList, new_job, open_job
+from bed.fakes import T0, FakeClock, ScriptedChannel, ScriptedList, new_job, open_job, settle_down
 from bed.ledgers import SqliteHome
 
 from broadcastd.delivery import masses as subject
@@ -15,6 +16,7 @@ from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.delivery.lane import HoldOf
 from broadcastd.delivery.masses import Masses
 from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.delivery.sender import Sender
 from broadcastd.errors import AudienceUnavailableError
 from broadcastd.model import (
@@ -26,6 +28,7 @@ from broadcastd.model import (
     SliceMark,
 )
 from broadcastd.outcomes import Answer, Outcome
+from broadcastd.pushes import NewPush, PushKind, TextMessage
 from broadcastd.states import ChunkState, JobState
 
 UNANSWERED = Answer(unanswered="no answer in time")
@@ -512,3 +515,58 @@ async def test_the_end_of_a_job_waits_for_the_call_that_is_under_way(scene):
     assert seen == [{scene.no}]
     assert scene.jobs.at_call == set()
     assert scene.jobs.closing_goes_on.is_set()
+
+
+def opting_out(scene):
+    """The account has a callback; a push that opts out is on disk and in force."""
+    opt_outs = scene.account.opt_outs = OptOuts(scene.clock)
+
+    async def push(openid):
+        text = TextMessage(openid=openid, original_id="gh_x", created_s=1, dedupe_key=openid, content="0")
+        await scene.ledger.take_pushes([NewPush("default", text, PushKind.OPT_OUT)], scene.clock.now())
+        opt_outs.heard(PushKind.OPT_OUT, openid)
+
+    return push
+
+
+async def test_who_opts_out_while_their_list_waits_for_its_call_is_not_in_the_call(scene):
+    scene = scene()
+    await scene.accept(10)
+    push = opting_out(scene)
+    lane = scene.account.lanes["mass"]
+    enter = lane.enter
+
+    async def opt_out_first(may_ask):
+        lane.enter = enter
+        await push("o3")
+        return await enter(may_ask)
+
+    lane.enter = opt_out_first
+    await scene.work()
+    assert await scene.states() == [ChunkState.REFUSED]
+    await scene.work()
+    (only,) = scene.mass.lists
+    assert "o3" not in only[1]
+    assert len(only[1]) == 9
+    job = await scene.ledger.finish(scene.no, scene.clock.now())
+    assert job.books.outcomes == {Outcome.SENT: 9, Outcome.SKIPPED: 1}
+    assert job.books.in_doubt == 0
+
+
+async def test_who_opts_out_during_the_call_is_told_so_after_it(scene):
+    scene = scene()
+    await scene.accept(10)
+    push = opting_out(scene)
+    scene.mass.hold = True
+    working = asyncio.create_task(scene.work())
+    while not scene.mass.waiting:
+        await settle_down(1)
+    await push("o3")
+    quiet = asyncio.create_task(scene.account.opt_outs.quiet("o3"))
+    await settle_down()
+    assert not quiet.done()
+    scene.mass.hold = False
+    scene.mass.release()
+    await working
+    await quiet
+    await ended(scene, Outcome.SENT, 10)

@@ -269,9 +269,7 @@ class Audience(Protocol):
     stands. `now` is the job's time.
     """
 
-    def ids(
-        self, now: datetime, after: int | None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[int]]]:
+    def ids(self, now: datetime, after: int | None) -> IdBlocks:
         """All eligible ids above `after`, ascending, in blocks, from one unbuffered read."""
         ...
 

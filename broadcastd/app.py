@@ -31,6 +31,7 @@ from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.lane import Lane
+from broadcastd.delivery.masses import Masses
 from broadcastd.delivery.memory import Memory
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.pace import Pace
@@ -139,8 +140,20 @@ class Daemon:
         self._account_holds = AccountHolds(ledger, self._jobs, self._dispatcher, clock)
         shared = SharedParts(Sender(clock), self._recorder, clock)
         self._tasks = [
-            Task(self._dispatcher, self._jobs, self._account_holds, shared)
-            for _ in range(settings.pool.tasks)
+            Task(self._dispatcher, self._account_holds, shared) for _ in range(settings.pool.tasks)
+        ]
+        self._masses = [
+            Masses(
+                accounts[name],
+                ledger,
+                self._jobs,
+                shared.sender,
+                self._account_holds,
+                clock,
+                gather_s=account.mass.gather_s,
+            )
+            for name, account in settings.accounts.items()
+            if "mass" in account.channels
         ]
         self._build_quotas()
         self._intake = Intake(ledger, accounts, self._jobs, self._forecasters, settings, clock)
@@ -259,6 +272,7 @@ class Daemon:
             **{f"token of {name}": account.tokens.keep() for name, account in self._accounts.items()},
             **{f"quota of {name}": watch.run() for name, watch in self._quota_watches.items()},
             **{f"forecasts of {name}": one.run() for name, one in self._forecasters.items()},
+            **{f"masses of {one.account.name}": one.run() for one in self._masses},
             **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
         }
         return [group.create_task(loop, name=name) for name, loop in loops.items()]
@@ -268,9 +282,13 @@ class Daemon:
         self._dispatcher.drain()
         for task in self._tasks:
             task.stop()
+        for masses in self._masses:
+            masses.stop()
         try:
             async with asyncio.timeout(self._settings.server.drain_s):
                 await self._dispatcher.all_idle()
+                for masses in self._masses:
+                    await masses.idle()
         except TimeoutError:
             log.warning("drain_cut_short", tasks_busy=self._dispatcher.tasks_busy)
         try:

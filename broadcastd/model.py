@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import orjson
@@ -314,6 +314,19 @@ class Learned:
     at: datetime
 
 
+WITH_ITS_CHUNK = datetime(9999, 1, 1, tzinfo=UTC)
+"""When a recipient is due who waits for a mass message: nobody asks it before."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredRow:
+    """One recipient that waits for a mass message. It has a deferral, due `WITH_ITS_CHUNK`."""
+
+    job_no: int
+    recipient_id: int
+    openid: str
+
+
 @dataclass(slots=True)
 class Batch:
     """What one group commit writes."""
@@ -325,9 +338,11 @@ class Batch:
     """In the order that it was learnt."""
     saved: dict[int, int] = field(default_factory=dict)
     """Job number to calls that were not made."""
+    gathered: list[GatheredRow] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.marks or self.outcomes or self.deferrals or self.learned or self.saved)
+        rows = self.marks, self.outcomes, self.deferrals, self.learned, self.saved, self.gathered
+        return any(map(bool, rows))
 
 
 @dataclass(frozen=True, slots=True)

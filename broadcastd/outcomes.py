@@ -68,6 +68,15 @@ class Halt:
     channel_no: int = 0
     account_for_s: float | None = None
     """It is the account's trouble: all its jobs wait, and are tried again after so long."""
+    errcode: int = 0
+    """WeChat's, when it is about the message or the request."""
 
 
-Verdict = Ended | Later | Halt
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """The recipient waits for others: the channel with index `channel_no` reaches many by one call."""
+
+    channel_no: int
+
+
+Verdict = Ended | Later | Halt | Gather

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from broadcastd.chunks import Chunk
 from broadcastd.model import (
     NO_HOLD,
     Batch,
@@ -223,6 +224,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def mass_chunks(self, job_no: int) -> Sequence[Chunk]:
+        """A job's mass messages, the first one first."""
+        ...
+
     async def purge(self, now: datetime, keep: timedelta, limit: int) -> int:
         """Forget some `limit` rows of jobs that ended over `keep` ago (keys and totals: a year); how many.
 
@@ -267,9 +272,7 @@ class Audience(Protocol):
     stands. `now` is the job's time.
     """
 
-    def ids(
-        self, now: datetime, after: int | None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[int]]]:
+    def ids(self, now: datetime, after: int | None) -> IdBlocks:
         """All eligible ids above `after`, ascending, in blocks, from one unbuffered read."""
         ...
 

@@ -223,6 +223,15 @@ class QuotaSettings(Section):
         return _known_timezone(name)
 
 
+class MassSettings(ChannelSettings):
+    """The mass message."""
+
+    text: Text = DEFAULT_TEXT
+    max_text_bytes: int = Field(2048, ge=1)
+    gather_s: Seconds = 600
+    rate_per_s: float | None = Field(1, gt=0)
+
+
 class HttpSettings(Section):
     """Calls of the WeChat API."""
 
@@ -248,6 +257,7 @@ class AccountSettings(Section):
     subscribe: SubscribeSettings = SubscribeSettings()
     subscriptions: dict[str, OneSubscription] = Field(default_factory=dict)
     quota: QuotaSettings = QuotaSettings()
+    mass: MassSettings = MassSettings()
     http: HttpSettings = HttpSettings()
     callback: AccountCallbackSettings | None = None
 
@@ -257,6 +267,7 @@ class AccountSettings(Section):
             "custom": self.custom,
             "template": self.template,
             "subscribe": self.subscribe,
+            "mass": self.mass,
         }
         return sections[name]
 
@@ -270,7 +281,7 @@ class AccountSettings(Section):
     @field_validator("channels")
     @classmethod
     def _channels(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
-        known = ("custom", "template", "subscribe")
+        known = ("custom", "template", "subscribe", "mass")
         if not channels or len(set(channels)) != len(channels) or not set(channels) <= set(known):
             raise ValueError(
                 f"accepted: one or more of {', '.join(known)}, each once, in the order to try them"

@@ -55,3 +55,16 @@ class SliceState(StrEnum):
     OPEN = "open"  # free to be leased once its `due_at` has come
     LEASED = "leased"  # a task works on it, until its lease ends
     DONE = "done"  # nobody of it will be asked again in its round
+
+
+class ChunkState(StrEnum):
+    """Where a mass message's call stands. Its list and its `clientmsgid` never change."""
+
+    MADE = "made"  # certainly not sent: not asked yet, or refused for now
+    ASKED = "asked"  # asked, and no answer is noted: it may have been sent
+    SENT = "sent"  # WeChat took it
+    REFUSED = "refused"  # WeChat did not take it, and it is not asked again; its members went elsewhere
+    UNKNOWN = "unknown"  # it got no answer for so long that a repeat would no longer be told apart
+
+
+CHUNK_OPEN = frozenset({ChunkState.MADE, ChunkState.ASKED})

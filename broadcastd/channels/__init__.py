@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from broadcastd.channels.custom import CustomChannel
+from broadcastd.channels.mass import MassChannel
 from broadcastd.channels.subscribe import SubscribeChannel
 from broadcastd.channels.template import TemplateChannel
 from broadcastd.channels.wechat import WechatApi
@@ -13,4 +14,5 @@ CHANNELS: Mapping[str, Callable[[WechatApi, AccountSettings], Channel]] = {
     "custom": CustomChannel,
     "template": TemplateChannel,
     "subscribe": SubscribeChannel,
+    "mass": MassChannel,
 }

@@ -190,7 +190,8 @@ def _read(raw: bytes) -> Answer:
         reply = orjson.loads(raw)
         errcode = int(reply["errcode"])
         if abs(errcode) < 2**31:
-            return Answer(errcode, str(reply.get("errmsg", "")), msgid=_msgid(reply.get("msgid")))
+            msgid = _msgid(reply.get("msgid", reply.get("msg_id")))
+            return Answer(errcode, str(reply.get("errmsg", "")), msgid=msgid)
         return Answer(unanswered="an errcode that is none of WeChat's")
     except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
         return Answer(unanswered="an answer that is no WeChat answer" if raw else "an empty answer")

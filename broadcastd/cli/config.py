@@ -98,6 +98,8 @@ def _warnings(account: AccountSettings) -> list[str]:
             if section in templates:
                 found.append(hidden(keyword, fixed))
             warnings += [f"{section}.data.{keyword}: {what}" for what in found if what]
+    if "mass" in account.channels:
+        warnings.append("channels: each mass message takes one of the 4 that a follower may get in a month")
     return warnings
 
 

@@ -86,6 +86,16 @@ def _rounds(value: Any) -> Rows:
             yield "round", str(one)
 
 
+def _mass(value: Any) -> Rows:
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict):
+            known = f", {one['status']}: {number(one.get('sent_count'))} sent" if one.get("status") else ""
+            told = f"{number(one.get('size'))} in the list, {one.get('state')}{known}"
+            yield f"mass message {one.get('chunk')}", told
+        else:
+            yield "mass message", str(one)
+
+
 def _hashes(value: Any) -> Rows:
     for channel, digest in _items(value):
         yield f"sha256 of {channel} message", str(digest)
@@ -139,6 +149,7 @@ SHOWN: Mapping[str, Show] = {
     "deliveries": _deliveries,
     "warnings": _warnings,
     "calls_saved": _fact("calls saved", number),
+    "mass": _mass,
     "rounds": _rounds,
     "content_sha256": _fact("sha256 of content"),
     "messages_sha256": _hashes,

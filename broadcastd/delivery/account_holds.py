@@ -55,6 +55,18 @@ class AccountHolds:
             if entry.account is account:
                 await self._hold_one(entry)
 
+    async def halt(self, job: OpenJob, reason: str, account_for_s: float | None = None) -> None:
+        """Hold a job; with `account_for_s`, all jobs of its account, until they are tried again."""
+        self._dispatcher.stop_job(job)
+        try:
+            if account_for_s is not None:
+                await self.hold(job.account, reason, account_for_s)
+            else:
+                await self._jobs.hold(job, reason)
+        except LedgerUnavailableError as error:
+            # Held in memory all the same; after a restart its first trouble holds it again.
+            log.warning("hold_not_durable", job=job.job.id, error=str(error))
+
     async def let_go(self, account: Account, reason: str) -> None:
         """Let the account's jobs go on, with one call first."""
         account.hold = None

@@ -60,6 +60,8 @@ class OpenJob:
     """Whether its time (`not_before`) has come."""
     gone_allowed: bool = False
     """An operator saw how many are gone, and let it go on."""
+    gathers_at: int | None = None
+    """Which channel of the route reaches many by one call: its recipients are gathered first."""
     waits_for: str = ""
     """What keeps it from going on just now, in plain words; it goes on by itself."""
 

@@ -11,6 +11,10 @@ ABOUT = "quota of "
 """How a job's warnings about it begin: each look at the figures replaces them."""
 
 
+A_CALL = {"mass": 10_000}
+"""Recipients of one call; of the other channels: one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reset:
     """When WeChat's day begins."""
@@ -126,14 +130,18 @@ def forecast(asked: Asked, seen: Mapping[str, Seen], reset: Reset, now: datetime
         needs.append(
             Need(
                 channel,
-                asked.recipients,
+                None if asked.recipients is None else _calls(channel, asked.recipients),
                 upper_bound=no > 0,
-                before=asked.before,
+                before=_calls(channel, asked.before),
                 quota=None if one is None else one.on(begins, reset),
                 age_s=None if one is None else round(max(0.0, (now - one.at).total_seconds()), 1),
             )
         )
     return Forecast(tuple(needs))
+
+
+def _calls(channel: str, recipients: int) -> int:
+    return -(-recipients // A_CALL.get(channel, 1))
 
 
 def renewed(warnings: Sequence[str], about_quota: Sequence[str]) -> tuple[str, ...]:

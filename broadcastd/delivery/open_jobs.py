@@ -10,6 +10,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.errcodes import in_words
+from broadcastd.mass_ports import ListMessage
 from broadcastd.model import Hold, HoldKind, Job
 from broadcastd.ports import Audience, Ledger
 from broadcastd.states import JOB_CLOSING, JobState
@@ -39,6 +40,8 @@ class OpenJobs:
         self.closing: dict[int, Job] = {}
         """Cancelled or past their deadline, and not ended yet: with and without an account."""
         self.closing_goes_on = asyncio.Event()
+        self.at_call: set[int] = set()
+        """Whose mass message is under way: what it is answered is a fact, and waited for before the end."""
 
     def __iter__(self) -> Iterator[OpenJob]:
         return iter(list(self._jobs.values()))
@@ -109,7 +112,8 @@ class OpenJobs:
             for name in job.channels
         )
         due = job.not_before is None or job.not_before <= self._clock.now()
-        return OpenJob(job, account, audience, route, job.state, due)
+        lists = [no for no, (_, message) in enumerate(route) if isinstance(message, ListMessage)]
+        return OpenJob(job, account, audience, route, job.state, due, gathers_at=lists[0] if lists else None)
 
     def goes_on(self, job_no: int) -> None:
         """Tell who listens that there may be something to do."""

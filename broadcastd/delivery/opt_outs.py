@@ -7,7 +7,7 @@ pulled before it ran. What the site sets itself after that counts again.
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from broadcastd.clock import Clock
 from broadcastd.pushes import PushKind, WaitingPush
@@ -70,12 +70,25 @@ class OptOuts:
         try:
             yield
         finally:
-            self._calls[openid] -= 1
-            if not self._calls[openid]:
-                del self._calls[openid]
-                for waiting in self._waiting.pop(openid, ()):
-                    if not waiting.done():
-                        waiting.set_result(None)
+            self._ended(openid)
+
+    @contextlib.contextmanager
+    def calling_all(self, openids: Collection[str]) -> Iterator[None]:
+        """Around a call that reaches many."""
+        self._calls.update(openids)
+        try:
+            yield
+        finally:
+            for openid in openids:
+                self._ended(openid)
+
+    def _ended(self, openid: str) -> None:
+        self._calls[openid] -= 1
+        if not self._calls[openid]:
+            del self._calls[openid]
+            for waiting in self._waiting.pop(openid, ()):
+                if not waiting.done():
+                    waiting.set_result(None)
 
     async def quiet(self, openid: str) -> None:
         """Return once no call for this follower is under way."""

@@ -13,7 +13,7 @@ import structlog
 from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.errors import LedgerUnavailableError
-from broadcastd.model import Batch, DeferralRow, Learned, OutcomeRow, SliceMark
+from broadcastd.model import Batch, DeferralRow, GatheredRow, Learned, OutcomeRow, SliceMark
 from broadcastd.ports import Ledger
 
 log = structlog.get_logger()
@@ -53,6 +53,11 @@ class Recorder:
         """So many calls of a job were not made."""
         self._batch.saved[job_no] = self._batch.saved.get(job_no, 0) + calls
         self._wake.set()
+
+    def gather(self, row: GatheredRow, put_off: DeferralRow) -> None:
+        """A recipient waits for a mass message: both rows come into the same commit."""
+        self._batch.gathered.append(row)
+        self.put_off(put_off)
 
     async def mark(self, mark: SliceMark) -> bool:
         """Return once the mark is on disk: True, or False when the lease is no longer valid."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from broadcastd.chunks import Chunk
 from broadcastd.errcodes import meaning_of
 from broadcastd.model import Job, Round
 from broadcastd.outcomes import Outcome
@@ -17,7 +18,7 @@ Report = dict[str, Any]
 SIGNED = "HMAC-SHA256 of the JSON of all other fields: keys sorted, no spaces, UTF-8"
 
 
-def report_of(job: Job, rounds: Sequence[Round], key: str) -> Report:
+def report_of(job: Job, rounds: Sequence[Round], key: str, chunks: Sequence[Chunk] = ()) -> Report:
     """What became of a job. `final` is true once it has ended: only then is the report a proof."""
     books = job.books
     span = _seconds(job.first_sent_at, job.last_sent_at)
@@ -53,10 +54,30 @@ def report_of(job: Job, rounds: Sequence[Round], key: str) -> Report:
         "warnings": list(job.warnings),
         "calls_saved": job.calls_saved,
         "balanced": books.balanced,
+        "mass": [chunk_facts(one) for one in chunks],
         "rounds": [_round(one) for one in rounds],
         "hmac_of": SIGNED,
     }
     return {**report, "hmac": _hmac(report, key)}
+
+
+def chunk_facts(chunk: Chunk) -> Report:
+    """One mass message. There is no result for a single recipient: these counts are all that WeChat tells."""
+    result = chunk.result or {}
+    return {
+        "chunk": chunk.no,
+        "state": chunk.state.value,
+        "size": chunk.size,
+        "calls": chunk.tries,
+        "clientmsgid": chunk.clientmsgid,
+        "msg_id": chunk.msg_id,
+        "errcode": chunk.errcode,
+        "status": result.get("status"),
+        "total_count": result.get("total"),
+        "filter_count": result.get("filtered"),
+        "sent_count": result.get("sent"),
+        "error_count": result.get("errors"),
+    }
 
 
 def is_genuine(report: Report, key: str) -> bool:

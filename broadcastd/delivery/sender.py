@@ -14,7 +14,7 @@ from broadcastd.delivery.memory import Follower
 from broadcastd.errcodes import Action, Meaning, in_words, meaning_of
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import OnUnknown
-from broadcastd.outcomes import Answer, Ended, Halt, Later, Outcome, Verdict
+from broadcastd.outcomes import Answer, Ended, Gather, Halt, Later, Outcome, Verdict
 from broadcastd.ports import Channel
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ class _Answered:
     channel_no: int
     who: Recipient
     errcode: int
-    msgid: int | None
+    msgid: int | None = None
 
     @property
     def channel(self) -> str:
@@ -143,10 +143,43 @@ class Sender:
     ) -> "Verdict | _Fell":
         """One channel, unless it is held."""
         channel, message = job.route[channel_no]
-        lane = job.account.lanes[channel.name]
-        if lane.held is not None:
+        if job.account.lanes[channel.name].held is not None:
             return self._held(job, channel_no, who)
+        if channel_no == job.gathers_at:
+            return Gather(channel_no)
         body = message.body(who.openid, job.message_id(who.id))
+        return await self._call(job, channel_no, who, body, may_ask)
+
+    async def ask_list(
+        self, job: OpenJob, channel_no: int, who: Recipient, body: bytes, may_ask: Callable[[], bool]
+    ) -> Verdict:
+        """One call for many, of whom `who` tells the tries; the verdict is of them all.
+
+        `Later` on another channel: they go on there.
+        """
+        fell = await self._call(job, channel_no, who, body, may_ask)
+        return self._whole(job, channel_no, fell)
+
+    def held_list(self, job: OpenJob, channel_no: int) -> Verdict | None:
+        """As `ask_list`, before there is anything to ask; None: nothing speaks against it."""
+        if job.account.lanes[job.route[channel_no][0].name].held is None:
+            return None
+        return self._whole(job, channel_no, self._held(job, channel_no, Recipient(0, "")))
+
+    @staticmethod
+    def _whole(job: OpenJob, channel_no: int, verdict: "Verdict | _Fell") -> Verdict:
+        if not isinstance(verdict, _Fell):
+            return verdict
+        if channel_no + 1 < len(job.route):
+            return Later(0.0, "next channel", channel_no + 1)
+        return Ended(Outcome.REJECTED, job.route[channel_no][0].name, verdict.errcode)
+
+    async def _call(
+        self, job: OpenJob, channel_no: int, who: Recipient, body: bytes, may_ask: Callable[[], bool]
+    ) -> "Verdict | _Fell":
+        """One channel, asked."""
+        channel = job.route[channel_no][0]
+        lane = job.account.lanes[channel.name]
         try:
             answer = await self._probed(
                 job.account, channel, (who.openid, body), lambda: may_ask() and lane.held is None
@@ -342,7 +375,7 @@ def _hold_account(answered: _Answered) -> Verdict:
 
 
 def _stop(answered: _Answered) -> Verdict:
-    return Halt(answered.reason, answered.channel_no)
+    return Halt(answered.reason, answered.channel_no, errcode=answered.errcode)
 
 
 def _in_a_minute(answered: _Answered) -> Verdict:

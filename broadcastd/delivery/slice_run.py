@@ -17,8 +17,17 @@ from broadcastd.delivery.memory import Follower, Recollection
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.sender import STOPPED, Recipient, Sender
-from broadcastd.model import Deferral, DeferralRow, Lease, OutcomeRow, SliceMark, Split
-from broadcastd.outcomes import Ended, Halt, Later, Outcome, Verdict
+from broadcastd.model import (
+    WITH_ITS_CHUNK,
+    Deferral,
+    DeferralRow,
+    GatheredRow,
+    Lease,
+    OutcomeRow,
+    SliceMark,
+    Split,
+)
+from broadcastd.outcomes import Ended, Gather, Halt, Later, Outcome, Verdict
 
 SMALLEST_CHUNK = 8
 """Of recipients that one mark lets through."""
@@ -241,6 +250,12 @@ class SliceRun:
                 due_at = now + timedelta(seconds=delay_s)
                 again = Deferral(who.id, due_at, channel_no, tries, who.doubts + in_doubt, refusals)
                 self._put_off_again(again, in_doubt=in_doubt)
+            case Gather(channel_no):
+                waits = Deferral(who.id, WITH_ITS_CHUNK, channel_no, who.tries, who.doubts)
+                self._recorder.gather(
+                    GatheredRow(self.lease.job_no, who.id, who.openid),
+                    DeferralRow(self.lease.job_no, self.lease.slice_no, waits),
+                )
             case Halt(_, channel_no):
                 self._put_off_again(Deferral(who.id, now, channel_no, who.tries, who.doubts))
                 self.halted = verdict

@@ -10,7 +10,6 @@ from broadcastd import retry
 from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.dispatcher import Dispatcher, Work
-from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.slice_run import SharedParts, SliceRun
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
@@ -28,11 +27,8 @@ LOOK_S = 0.5
 class Task:
     """Works on one slice at a time, for ever."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, jobs: OpenJobs, account_holds: AccountHolds, shared: SharedParts
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, account_holds: AccountHolds, shared: SharedParts) -> None:
         self._dispatcher = dispatcher
-        self._jobs = jobs
         self._account_holds = account_holds
         self._shared = shared
         self._recorder = shared.recorder
@@ -170,15 +166,7 @@ class Task:
             await self._hold(work.job, run.halted.reason, run.halted.account_for_s)
 
     async def _hold(self, job: OpenJob, reason: str, account_for_s: float | None = None) -> None:
-        self._dispatcher.stop_job(job)
-        try:
-            if account_for_s is not None:
-                await self._account_holds.hold(job.account, reason, account_for_s)
-            else:
-                await self._jobs.hold(job, reason)
-        except LedgerUnavailableError as error:
-            # Held in memory all the same; after a restart its first trouble holds it again.
-            log.warning("hold_not_durable", job=job.job.id, error=str(error))
+        await self._account_holds.halt(job, reason, account_for_s)
 
     async def _settle(self, work: Work) -> None:
         tries = 0

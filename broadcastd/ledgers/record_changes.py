@@ -28,6 +28,8 @@ _PUT_OFF = Insert(
     _RECIPIENT,
     "replace",
 )
+# Who is gathered under a lost lease, too, stays with the chunk that they may be in.
+_GATHERED = Insert("gathered", (*_RECIPIENT, "openid"), _RECIPIENT, "keep")
 _OUTCOMES = Insert(
     "outcomes", (*_RECIPIENT, "openid", "outcome", "channel", "errcode", "at", "round"), _RECIPIENT
 )
@@ -45,6 +47,9 @@ _TIMES = "UPDATE jobs SET first_sent_at = coalesce(first_sent_at, ?), last_sent_
 def record(connection: sa.Connection, batch: Batch, now: datetime) -> frozenset[int]:
     """See `Ledger.record`."""
     put_off(connection, batch.deferrals)
+    if batch.gathered:
+        rows = [(one.job_no, one.recipient_id, one.openid) for one in batch.gathered]
+        statements_for(connection).insert(_GATHERED, rows)
     write_outcomes(connection, batch.outcomes)
     sql = statements_for(connection)
     follower_changes.learn(sql, batch.learned)

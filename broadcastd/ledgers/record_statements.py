@@ -32,9 +32,9 @@ class Insert:
     table: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
-    when_there: Literal["conflict", "replace", "add", "change"] = "conflict"
+    when_there: Literal["conflict", "keep", "replace", "add", "change"] = "conflict"
     """`add`: the last column is a sum, and grows by the new one's. `change`: columns that are not named keep
-    what they have."""
+    what they have. `keep`: the row there stays."""
 
     @property
     def into(self) -> str:
@@ -93,7 +93,9 @@ class SqliteStatements(RecordStatements):
         """See `RecordStatements`."""
         values = ", ".join(f"value ->> {at}" for at in range(len(what.columns)))
         sql = f"INSERT INTO {what.into} SELECT {values} FROM json_each(?) WHERE true"  # noqa: S608 - our names
-        if what.when_there != "conflict":
+        if what.when_there == "keep":
+            sql += " ON CONFLICT DO NOTHING"
+        elif what.when_there != "conflict":
             sql += f" ON CONFLICT ({', '.join(what.key)}) DO UPDATE SET {what.changes('excluded')}"
         self._driver.execute(sql, (orjson.dumps(rows).decode(),))
 
@@ -134,7 +136,9 @@ class MysqlStatements(RecordStatements):
     def _put(self, what: Insert, rows: Sequence[Row]) -> None:
         verb = "REPLACE" if what.when_there == "replace" else "INSERT"
         one = f"({', '.join('?' * len(what.columns))})"
-        self._run(f"{verb} INTO {what.into} VALUES {', '.join([one] * len(rows))}", _flat(rows))
+        # Not INSERT IGNORE: that would cut values that are too long, too.
+        keep = f" ON DUPLICATE KEY UPDATE {what.key[0]} = {what.key[0]}" if what.when_there == "keep" else ""
+        self._run(f"{verb} INTO {what.into} VALUES {', '.join([one] * len(rows))}{keep}", _flat(rows))
 
     def _merge(self, what: Insert, rows: Sequence[Row]) -> None:
         """Without the function VALUES(): it is deprecated in MySQL, and MariaDB lacks its successor."""

@@ -11,8 +11,10 @@ from broadcastd.ledgers.schema import (
     deferrals,
     delivery_tallies,
     former_outcomes,
+    gathered,
     job_keys,
     jobs,
+    mass_chunks,
     outcomes,
     pushes,
     receipts,
@@ -28,7 +30,7 @@ TOTALS_KEPT = timedelta(days=365)
 PUSHES_KEPT = timedelta(days=1)
 """At the least: by them a repeat is known."""
 
-_PEOPLE = (outcomes, former_outcomes, deferrals, receipts)
+_PEOPLE = (outcomes, former_outcomes, deferrals, receipts, gathered)
 
 
 def purge(connection: sa.Connection, now: datetime, keep: timedelta, limit: int) -> int:
@@ -61,7 +63,7 @@ def _steps(connection: sa.Connection, now: datetime, keep: timedelta, limit: int
         this = jobs.c.no == job_no
         yield connection.execute(sa.update(jobs).where(this).values(purged_at=to_ms(now))).rowcount
     for job_no in _ended_before(connection, now - max(keep, TOTALS_KEPT), jobs.c.purged_at.is_not(None)):
-        for table in (tallies, delivery_tallies, rounds):
+        for table in (tallies, delivery_tallies, rounds, mass_chunks):
             connection.execute(sa.delete(table).where(table.c.job_no == job_no))
         yield connection.execute(sa.delete(jobs).where(jobs.c.no == job_no)).rowcount
 

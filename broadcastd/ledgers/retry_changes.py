@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
-from broadcastd.ledgers.schema import deferrals, former_outcomes, jobs, outcomes, rounds, tallies
+from broadcastd.ledgers.schema import deferrals, former_outcomes, gathered, jobs, outcomes, rounds, tallies
 from broadcastd.model import OutcomeRow
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState, sources_of
@@ -48,7 +48,8 @@ def start_round(
     new = {"job_no": job_no, "no": round_no, "only": sorted(only), "accepted_at": to_ms(now)}
     connection.execute(sa.insert(rounds).values(new))
     # What a former round may have left behind under a lost lease.
-    connection.execute(sa.delete(deferrals).where(deferrals.c.job_no == job_no))
+    for table in (deferrals, gathered):
+        connection.execute(sa.delete(table).where(table.c.job_no == job_no))
     return True
 
 

@@ -250,6 +250,9 @@ mass_chunks = sa.Table(
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
     sa.Column("made_at", sa.BigInteger, nullable=False),
+    sa.Column("asked_at", sa.BigInteger),  # the last call
+    sa.Column("first_asked_at", sa.BigInteger),  # the first one that may have arrived
+    sa.Column("counted", sa.Boolean, nullable=False, server_default="0"),  # in the job's in_doubt
     sa.Column("msg_id", sa.BigInteger, index=True),
     sa.Column("errcode", sa.Integer, nullable=False, server_default="0"),
     sa.Column("result", sa.JSON),  # of the event MASSSENDJOBFINISH

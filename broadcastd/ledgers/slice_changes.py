@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.frozen import pack_ids, unpack_ids
-from broadcastd.ledgers import record_changes
+from broadcastd.ledgers import mass_changes, record_changes
 from broadcastd.ledgers.schema import deferrals, jobs, outcomes, slices
 from broadcastd.model import Deferral, DeferralRow, Lease, OnUnknown, OutcomeRow, Settled, Split
 from broadcastd.outcomes import Outcome
@@ -81,7 +81,11 @@ def _lease_one(connection: sa.Connection, row: Any, owner: str, until: datetime)
         .where(slices.c.job_no == row.job_no, slices.c.no == row.no)
         .values(state=SliceState.LEASED.value, lease=token, owner=owner, lease_until=to_ms(until))
     )
-    waiting = tuple(_deferral(one, from_ms(one.due_at)) for one in _put_off(connection, row))
+    waiting = tuple(
+        _deferral(one, from_ms(one.due_at))
+        for one in _put_off(connection, row)
+        if one.due_at < mass_changes.WITH_ITS_CHUNK_MS
+    )
     ids = tuple(unpack_ids(row.ids))
     ended = _ended(connection, row)
     unasked = tuple(one for one in ids if one not in ended and (row.mark is None or one > row.mark))
@@ -251,14 +255,18 @@ def close(connection: sa.Connection, job_no: int, limit: int, now: datetime) -> 
     left = sa.select(sa.func.count()).where(
         slices.c.job_no == job_no, slices.c.state != SliceState.DONE.value
     )
-    return int(connection.execute(left).scalar_one())
+    still_open = int(connection.execute(left).scalar_one())
+    if not still_open:
+        mass_changes.close_job(connection, job_no)
+    return still_open
 
 
 def _close_one(connection: sa.Connection, row: Any, now: datetime) -> None:
     """Who may have got the message is `unknown`; the others are `skipped`, or keep the former outcome."""
     _resolve_doubts(connection, row, now)
     waiting = {one.recipient_id: one for one in _put_off(connection, row)}
-    asked = [one for one, deferral in waiting.items() if deferral.doubts]
+    in_chunk = mass_changes.close_asked(connection, row.job_no, (row.first_id, row.last_id))
+    asked = [one for one, deferral in waiting.items() if deferral.doubts or one in in_chunk]
     _end(connection, row, asked, Outcome.UNKNOWN, now, deferred=waiting)
     if row.round == 1:
         ended = _ended(connection, row)

@@ -1,7 +1,7 @@
 """The port `Ledger` in SQL: which change each method is. How a change is committed is the database's own."""
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -26,6 +26,7 @@ from broadcastd.ledgers.listing import list_block
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.rows import load_jobs, load_rounds
 from broadcastd.ledgers.schema import jobs, slices
+from broadcastd.ledgers.sql_masses import SqlMasses
 from broadcastd.model import NO_HOLD, Batch, Hold, Job, Known, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
@@ -39,7 +40,7 @@ PATIENCE_S = 5.0
 """How long who waits at a socket is let wait for a commit whose fate is not known yet, and the heartbeat."""
 
 
-class SqlLedger(ABC):
+class SqlLedger(SqlMasses):
     """Implements `Ledger` but for the commits themselves."""
 
     opening: Opening

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from broadcastd.delivery.intake import DryRun
+from broadcastd.delivery.report import chunk_facts
 from broadcastd.model import Job
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.wire import control_ops, people_ops, quota_ops, rate_ops
@@ -58,7 +59,10 @@ async def job(use: UseCases, fields: dict[str, Any]) -> Replies:
     """One job and its books."""
     frame = check(JobFrame, fields)
     found = frame if isinstance(frame, Refusal) else await use.find(frame.job)
-    return found if isinstance(found, Refusal) else use.whole(found)
+    if isinstance(found, Refusal):
+        return found
+    chunks = await use.ledger.mass_chunks(found.no)
+    return {**use.whole(found), "mass": [chunk_facts(one) for one in chunks]}
 
 
 async def jobs(use: UseCases, fields: dict[str, Any]) -> Replies:

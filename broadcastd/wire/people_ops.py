@@ -74,7 +74,8 @@ async def report(use: UseCases, fields: dict[str, Any]) -> Replies:
     if isinstance(found, Refusal):
         return found
     rounds, key = await use.ledger.rounds(found.no), await use.ledger.report_key()
-    return {"ok": True, "report": report_of(found, rounds, key)}
+    chunks = await use.ledger.mass_chunks(found.no)
+    return {"ok": True, "report": report_of(found, rounds, key, chunks)}
 
 
 async def verify(use: UseCases, fields: dict[str, Any]) -> Replies:

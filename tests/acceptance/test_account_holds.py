@@ -37,7 +37,11 @@ def started(daemon: DaemonProcess, content: str, **fields: Any) -> str:
 
 
 def none_under_way(daemon: DaemonProcess) -> None:
-    eventually(lambda: daemon.call({"op": "info"})["in_flight"] == 0, 30)
+    def idle() -> bool:
+        info = daemon.call({"op": "info"})
+        return info["in_flight"] == 0 and info["tasks"]["busy"] == 0
+
+    eventually(idle, 30)
 
 
 def test_an_account_that_is_refused_in_the_middle(daemon: DaemonProcess, endpoint: CountingEndpoint) -> None:

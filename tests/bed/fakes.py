@@ -16,6 +16,7 @@ from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import (
     Books,
     DeferralRow,
+    GatheredRow,
     Job,
     Learned,
     NewJob,
@@ -116,6 +117,30 @@ class ScriptedChannel:
         return self.script.popleft() if self.script else self.default
 
 
+class ScriptedList(ScriptedChannel):
+    """A channel whose messages are `ListMessage`s; keeps each list and its `clientmsgid`."""
+
+    def __init__(self, name: str = "mass", script: Iterable[Answer] = (), default: Answer = OK) -> None:
+        super().__init__(name, script, default)
+        self.lists: list[tuple[str, list[str]]] = []
+
+    def message(self, rendered: str) -> "PlainList":
+        return PlainList(rendered)
+
+    async def attempt(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:
+        clientmsgid, *openids = body.decode().split(",")
+        self.lists.append((clientmsgid, openids))
+        return await super().attempt(f"{clientmsgid}|{clientmsgid}|".encode(), token, may_ask)
+
+
+@dataclass
+class PlainList(PlainMessage):
+    """Implements `ListMessage`."""
+
+    def list_body(self, openids: Sequence[str], message_id: str) -> bytes:
+        return ",".join([message_id, *openids]).encode()
+
+
 class FakeTokens:
     """Implements `TokenSource`: hands out `token-1`, and after each discard of it the next."""
 
@@ -157,6 +182,7 @@ class FakeRecorder:
     deferrals: list[DeferralRow] = field(default_factory=list)
     learned: list[Learned] = field(default_factory=list)
     saved: Counter[int] = field(default_factory=Counter)
+    gathered: list[GatheredRow] = field(default_factory=list)
     hold: bool = False
     refuse_from: int | None = None
     """The number (from 0) of the first mark that is refused: the lease was lost."""
@@ -189,6 +215,10 @@ class FakeRecorder:
 
     def save(self, job_no: int, calls: int) -> None:
         self.saved[job_no] += calls
+
+    def gather(self, row: GatheredRow, put_off: DeferralRow) -> None:
+        self.gathered.append(row)
+        self.put_off(put_off)
 
 
 def new_job(now: datetime = T0, *, id: str = "j0", on_unknown: OnUnknown = OnUnknown.RESEND,
@@ -225,7 +255,15 @@ def open_job(
         on_unknown,
     )
     route = tuple((one, one.message("a post")) for one in channels)
-    return OpenJob(a_job(on_unknown), account, account.audience, route, JobState.RUNNING)
+    lists = [no for no, one in enumerate(channels) if isinstance(one, ScriptedList)]
+    return OpenJob(
+        a_job(on_unknown),
+        account,
+        account.audience,
+        route,
+        JobState.RUNNING,
+        gathers_at=lists[0] if lists else None,
+    )
 
 
 async def settle_down(turns: int = 20) -> None:

@@ -24,10 +24,13 @@ PATHS = {
     "custom": "/cgi-bin/message/custom/send",
     "template": "/cgi-bin/message/template/send",
     "subscribe": "/cgi-bin/message/subscribe/bizsend",
+    "mass": "/cgi-bin/message/mass/send",
 }
+TEXTS = ("custom", "mass")
 ACCOUNT = {
     "audience": {"url": "sqlite:///none.db"},
     "custom": {"text": "{content}!", "max_text_bytes": 100},
+    "mass": {"text": "{content}!", "max_text_bytes": 100},
     "template": {
         "template_id": "T1",
         "data": {"keyword1": "{content}", "keyword2": "{now}", "keyword3": "{phone}"},
@@ -104,8 +107,8 @@ async def test_a_call_is_a_post_of_raw_utf8_with_the_token_in_the_query(wechat, 
     assert "收購 {二手}".encode() in raw
     assert "\U0001f600".encode() in raw
     body = orjson.loads(raw)
-    assert body["touser"] == "o-anna"
-    text = body["text"]["content"] if name == "custom" else body["data"]["keyword1"]["value"] + "!"
+    assert body["touser"] == (["o-anna"] if name == "mass" else "o-anna")
+    text = body["text"]["content"] if name in TEXTS else body["data"]["keyword1"]["value"] + "!"
     assert text == CONTENT + "!"
 
 
@@ -115,6 +118,23 @@ async def test_custom_body(wechat):
     assert orjson.loads(channel.message(channel.render(Request("信"), NOW).text).body('o"1', "m")) == {
         "touser": 'o"1', "msgtype": "text", "text": {"content": "信!"},
     }  # fmt: skip
+    await api.close()
+
+
+async def test_mass_body(wechat):
+    wechat.answer = lambda: web.Response(
+        body=b'{"errcode":0,"errmsg":"send job submission success","msg_id":3147483685,"msg_data_id":2}'
+    )
+    api = WechatApi(wechat.base, HttpSettings(), 1)
+    channel = CHANNELS["mass"](api, account(wechat.base))
+    message = channel.message(channel.render(Request("信"), NOW).text)
+    body = message.list_body(["o1", 'o"2'], "j1m1")
+    assert orjson.loads(body) == {
+        "touser": ["o1", 'o"2'], "clientmsgid": "j1m1", "msgtype": "text", "text": {"content": "信!"},
+    }  # fmt: skip
+    assert message.list_body(["o1", 'o"2'], "j1m1") == body
+    answer = await channel.attempt(body, "tok", lambda: True)
+    assert answer == Answer(0, "send job submission success", msgid=3147483685)
     await api.close()
 
 
@@ -143,7 +163,7 @@ async def test_a_new_token_is_used_at_once_and_odd_tokens_arrive_whole(wechat, o
 
 async def test_what_can_never_be_sent_is_refused_in_words(open_channel, name):
     channel = open_channel("http://127.0.0.1:1")
-    if name == "custom":
+    if name in TEXTS:
         assert channel.render(Request("x" * 99), NOW) == Rendered("x" * 99 + "!")
         with pytest.raises(ValueError, match=r"101 bytes of UTF-8 .* at most 100"):
             channel.render(Request("x" * 100), NOW)

@@ -100,3 +100,9 @@ def test_new_warnings_replace_the_former_ones_about_quotas_only():
 def test_when_the_day_begins(at, timezone, moment, then):
     reset = Reset(at, ZoneInfo(timezone))
     assert reset.after(datetime.fromisoformat(moment)) == datetime.fromisoformat(then)
+
+
+def test_a_mass_message_is_one_call_for_10_000():
+    found = of(seen(mass=5), recipients=25_001, channels=("mass",), before=10_001)
+    assert [(need.needed, need.before, need.missing) for need in found.needs] == [(3, 2, 0)]
+    assert of(seen(mass=4), recipients=25_001, channels=("mass",), before=10_001).fits is False

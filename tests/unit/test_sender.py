@@ -1,10 +1,10 @@
 import asyncio
 
 import pytest
-from bed.fakes import OK, FakeClock, FakeTokens, ScriptedChannel, open_job
+from bed.fakes import OK, FakeClock, FakeTokens, ScriptedChannel, ScriptedList, open_job
 
 from broadcastd import retry
-from broadcastd.delivery.lane import HOLD_PAUSES
+from broadcastd.delivery.lane import HOLD_PAUSES, HoldOf
 from broadcastd.delivery.sender import (
     ACCOUNT_TRY_S,
     IN_DOUBT_PAUSE_S,
@@ -16,7 +16,7 @@ from broadcastd.delivery.sender import (
 )
 from broadcastd.errcodes import MEANINGS, UNLISTED_AFTER, Action, in_words
 from broadcastd.model import OnUnknown
-from broadcastd.outcomes import Answer, Ended, Halt, Later, Outcome
+from broadcastd.outcomes import Answer, Ended, Gather, Halt, Later, Outcome
 
 ANNA = Recipient(17, "o-anna")
 REFUSED = Answer(refused="no route")
@@ -87,7 +87,7 @@ async def test_refused_for_good(errcode):
 @pytest.mark.parametrize("errcode", by_action(Action.STOP) + by_action(Action.REBUILD))
 async def test_the_job_is_held_for_an_operator(errcode):
     scene = Scene([Answer(errcode)])
-    assert await scene.ask() == Halt(f"{in_words(errcode)} (channel custom)", 0)
+    assert await scene.ask() == Halt(f"{in_words(errcode)} (channel custom)", 0, errcode=errcode)
     assert scene.template.asked == []
 
 
@@ -433,3 +433,47 @@ async def test_without_an_outage_a_busy_answer_is_deferred_at_once():
     verdict = await scene.ask()
     assert isinstance(verdict, Later)
     assert (verdict.tries, len(scene.custom.asked)) == (1, 1)
+
+
+# -- a channel that takes lists ----------------------------------------------------------------------------
+
+
+def with_mass(*script, after=()):
+    """A job over `custom`, `mass` and what comes after it, and a sender."""
+    clock = FakeClock()
+    channels = ScriptedChannel("custom", [Answer(45015)]), ScriptedList("mass", script), *after
+    return Sender(clock), open_job(clock, *channels), channels
+
+
+async def asked(sender, job, openids=("o1", "o2")):
+    body = job.route[1][1].list_body(openids, "j1m1")
+    return await sender.ask_list(job, 1, Recipient(0, "j1m1"), body, lambda: True)
+
+
+async def test_who_falls_to_a_channel_of_lists_is_gathered_and_not_asked():
+    sender, job, (_, mass) = with_mass()
+    assert await sender.ask(job, ANNA, lambda: True) == Gather(1)
+    assert mass.asked == []
+
+
+async def test_nobody_is_gathered_for_a_channel_that_is_held():
+    sender, job, (*_, template) = with_mass(after=[ScriptedChannel("template")])
+    job.account.lanes["mass"].put_on_hold(HoldOf.OPERATOR, "no quota")
+    assert await sender.ask(job, ANNA, lambda: True) == Ended(Outcome.SENT, "template")
+    assert template.asked == ["o-anna"]
+
+
+async def test_a_list_that_is_taken_has_its_number():
+    sender, job, (_, mass) = with_mass(Answer(msgid=7))
+    assert await asked(sender, job) == Ended(Outcome.SENT, "mass", msgid=7)
+    assert mass.lists == [("j1m1", ["o1", "o2"])]
+
+
+async def test_a_list_of_a_held_channel_goes_on_or_halts_the_job():
+    sender, job, _ = with_mass(Answer(45028))
+    assert isinstance(await asked(sender, job), Halt)
+    assert isinstance(sender.held_list(job, 1), Halt)
+    sender, job, _ = with_mass(Answer(45028), after=[ScriptedChannel("template")])
+    assert sender.held_list(job, 1) is None
+    assert await asked(sender, job) == Later(0.0, "next channel", 2)
+    assert sender.held_list(job, 1) == Later(0.0, "next channel", 2)

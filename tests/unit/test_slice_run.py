@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SMALLEST_CHUNK, SharedParts, SliceRun
-from broadcastd.model import Deferral, Lease, OnUnknown
+from broadcastd.model import WITH_ITS_CHUNK, Deferral, Lease, OnUnknown
 from broadcastd.outcomes import Answer, Outcome
 
 
@@ -337,3 +337,17 @@ async def test_nobody_is_asked_after_the_deadline_however_late_the_timekeeper_is
     assert scene.asked == []
     assert scene.put_off == list(range(1, 101))
     assert scene.recorder.outcomes == []
+
+
+async def test_who_is_gathered_is_due_with_their_chunk_on_the_channel_they_fell_to():
+    scene = Scene(range(1, 4))
+    scene.job.gathers_at = 0
+    await finished(scene.run.run())
+    assert scene.asked == []
+    assert scene.recorder.outcomes == []
+    assert [(one.job_no, one.recipient_id, one.openid) for one in scene.recorder.gathered] == [
+        (1, 1, "o1"), (1, 2, "o2"), (1, 3, "o3"),
+    ]  # fmt: skip
+    assert scene.put_off == [1, 2, 3]
+    assert {row.deferral.due_at for row in scene.recorder.deferrals} == {WITH_ITS_CHUNK}
+    assert not any(row.in_doubt for row in scene.recorder.deferrals)

@@ -36,12 +36,14 @@ def started(daemon: DaemonProcess, content: str, **fields: Any) -> str:
     return str(reply["job"])
 
 
-def none_under_way(daemon: DaemonProcess) -> None:
-    def idle() -> bool:
-        info = daemon.call({"op": "info"})
-        return info["in_flight"] == 0 and info["tasks"]["busy"] == 0
+def none_under_way(daemon: DaemonProcess, *, tasks: bool = False) -> None:
+    """Return once no call is under way; with `tasks`, once no task has a slice either."""
 
-    eventually(idle, 30)
+    def none() -> bool:
+        info = daemon.call({"op": "info"})
+        return info["in_flight"] == 0 and not (tasks and info["tasks"]["busy"])
+
+    eventually(none, 30)
 
 
 def test_an_account_that_is_refused_in_the_middle(daemon: DaemonProcess, endpoint: CountingEndpoint) -> None:
@@ -65,7 +67,7 @@ def test_an_account_that_is_refused_in_the_middle(daemon: DaemonProcess, endpoin
     eventually(lambda: endpoint.calls > calls, 30)
     for job in jobs:
         daemon.wait_state(job, "held")
-    none_under_way(daemon)
+    none_under_way(daemon, tasks=True)
     assert endpoint.calls - calls == 1
 
     daemon.kill()

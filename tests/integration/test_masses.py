@@ -536,10 +536,10 @@ async def test_who_opts_out_while_their_list_waits_for_its_call_is_not_in_the_ca
     lane = scene.account.lanes["mass"]
     enter = lane.enter
 
-    async def opt_out_first(may_ask):
+    async def opt_out_first(may_ask, **options):
         lane.enter = enter
         await push("o3")
-        return await enter(may_ask)
+        return await enter(may_ask, **options)
 
     lane.enter = opt_out_first
     await scene.work()

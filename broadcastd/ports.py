@@ -393,9 +393,8 @@ class Channel(Protocol):
         ...
 
     async def attempt(self, body: bytes, token: str, may_ask: Callable[[], bool]) -> Answer | None:
-        """One call. Never raises for what the network or WeChat does.
+        """One call. Never raises for what the network or WeChat does. None: `may_ask` said no.
 
-        `may_ask` is asked when a connection is there, right before the request is written: getting one may
-        take seconds. None: it said no, and nothing was written.
+        It is asked when a connection is there, right before the request is written: that may take seconds.
         """
         ...

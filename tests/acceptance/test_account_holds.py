@@ -129,6 +129,7 @@ def test_a_channel_that_is_not_allowed(daemon: DaemonProcess, endpoint: Counting
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_too_many_calls_this_minute(daemon: DaemonProcess, endpoint: CountingEndpoint) -> None:
     """Runs up to two minutes: 45011 is over with the next one."""
     asked: Counter[str] = Counter()

@@ -146,6 +146,7 @@ def test_busy_for_the_first_call_of_each(tmp_path: Path, endpoint: CountingEndpo
     assert endpoint.calls <= 2.05 * followers
 
 
+@pytest.mark.long
 def test_a_fifth_of_busy_at_random_does_not_slow_it(tmp_path: Path, endpoint: CountingEndpoint) -> None:
     followers = 20_000
 
@@ -158,12 +159,14 @@ def test_a_fifth_of_busy_at_random_does_not_slow_it(tmp_path: Path, endpoint: Co
     with daemon_process(tmp_path, endpoint.url, site) as daemon:
         job_id = started(daemon)
         eventually(lambda: endpoint.calls > followers / 2, 60)
-        assert custom(daemon)["limit"] >= 200
+        # It may just be finding out again that the trouble is not ours.
+        eventually(lambda: custom(daemon)["limit"] >= 200, 60)
         books = daemon.wait_done(job_id)["books"]
     assert books["sent"] + books["failed"] == followers
     assert books["failed"] <= followers / 1000
 
 
+@pytest.mark.long
 def test_an_outage_of_busy_for_all_fails_nobody(tmp_path: Path, endpoint: CountingEndpoint) -> None:
     followers = 6_000
     endpoint.answer = lambda path, body: BUSY

@@ -70,6 +70,8 @@ class Halt:
     """It is the account's trouble: all its jobs wait, and are tried again after so long."""
     errcode: int = 0
     """WeChat's, when it is about the message or the request."""
+    since: int = 0
+    """Of the account's trouble: how often the account had been tried again when the call began."""
 
 
 @dataclass(frozen=True, slots=True)

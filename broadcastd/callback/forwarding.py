@@ -11,6 +11,9 @@ from yarl import URL
 log = structlog.get_logger()
 
 MAX_ANSWER_BYTES = 64 * 1024
+FORWARDED = "X-Broadcastd-Forwarded"
+"""Marks what was passed on: a `forward_to` that leads back here must not go round for ever."""
+
 PASSED_ON = ("Content-Type", "User-Agent")
 """Headers of the request that the site may look at."""
 
@@ -50,12 +53,13 @@ class Forwarder:
 
     async def pass_on(self, raw_query: str, body: bytes, headers: Mapping[str, str]) -> SiteAnswer | None:
         """The site's answer; None when it gives none in time. Redirects are not followed."""
+        if FORWARDED in headers:
+            return self._failed("forward_to leads back to broadcastd itself")
         url = URL(f"{self._url}{'&' if '?' in self._url else '?'}{raw_query}", encoded=True)
         passed = {name: headers[name] for name in PASSED_ON if name in headers}
         try:
-            async with self._session.post(
-                url, data=body, headers={**passed, "Accept-Encoding": "identity"}, allow_redirects=False
-            ) as response:
+            sent = {**passed, "Accept-Encoding": "identity", FORWARDED: "1"}
+            async with self._session.post(url, data=body, headers=sent, allow_redirects=False) as response:
                 if response.status != 200:
                     return self._failed(f"HTTP {response.status}")
                 answer = await response.content.read(MAX_ANSWER_BYTES + 1)

@@ -70,6 +70,8 @@ class AccountHolds:
     async def let_go(self, account: Account, reason: str) -> None:
         """Let the account's jobs go on, with one call first."""
         account.hold = None
+        account.tried_again += 1
+        account.streaks.begin_anew()
         account.gate.set_ajar(reason)
         account.tokens.ask_again()
         log.info("account_tried_again", account=account.name, reason=reason)

@@ -38,6 +38,10 @@ class Account:
     hold: Hold | None = None
     """Its trouble at WeChat: no job of it goes on until then."""
     held_for: str = ""
+    stale_token: str = field(default="", repr=False)
+    """The last one that WeChat called stale."""
+    tried_again: int = 0
+    """How often its hold was ended: what a call from before then was answered says nothing of now."""
     opt_outs: OptOuts | None = None
     """Who has opted out by a reply; None: the account has no callback, and no delivery is reported."""
 

@@ -128,6 +128,8 @@ class Intake:
             return Refusal(ErrorCode.BAD_CONTENT, str(error))
         messages = {name: one.text for name, one in rendered.items()}
         warnings = tuple(warning for one in rendered.values() for warning in one.warnings)
+        held = ((name, account.lanes[name].hold) for name in names)
+        warnings += tuple(f"channel {name} is held: {hold.reason}" for name, hold in held if hold)
         on_unknown = request.on_unknown or account.on_unknown
         quota = self._forecasters[request.account].at_once(request, names, time)
         warnings += quota.warnings if quota is not None else ()

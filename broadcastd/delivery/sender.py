@@ -1,5 +1,6 @@
 """One recipient through a job's channels, in order. What an errcode means is a table (`errcodes`)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -125,15 +126,13 @@ class Sender:
         `may_ask` is asked right before each call: a job may be paused while one recipient's channels are
         gone through, or while a token is waited for.
         """
-        errcode = 0
+        errcode, since = 0, job.account.tried_again
         for channel_no in range(who.channel_no, len(job.route)):
             spared = _spared(job, channel_no, who) if may_ask() else None
             verdict = spared or await self._try(job, channel_no, who, may_ask)
             if not isinstance(verdict, _Fell):
                 if isinstance(verdict, Halt) and verdict.account_for_s is not None:
-                    # At once, not only when its jobs are held on disk: nobody else tries meanwhile.
-                    gate = job.account.gate
-                    gate.close(verdict.account_for_s, verdict.reason, then_one_by_one=True)
+                    return _of_account(job.account, who, verdict, since)
                 return verdict
             errcode = verdict.errcode or errcode
         return Ended(Outcome.REJECTED, job.route[-1][0].name, errcode)
@@ -229,7 +228,9 @@ class Sender:
         token = await account.tokens.token()
         answer = await self._timed(account, channel, (*to, token), may_ask, first=first)
         if answer is not None and answer.answered and meaning_of(answer.errcode).action is Action.REFRESH:
-            log.info("token_stale", account=account.name, errcode=answer.errcode)
+            if token != account.stale_token:  # once a token, however many calls found out
+                account.stale_token = token
+                log.info("token_stale", account=account.name, errcode=answer.errcode)
             account.tokens.discard(token)
             token = await account.tokens.token()
             # A stale token says that nothing was sent: who may not be asked again now is due later.
@@ -355,6 +356,16 @@ def _spared(job: OpenJob, channel_no: int, who: Recipient) -> "Ended | _Fell | N
         return None
     is_final = meaning_of(errcode).action is Action.REJECT
     return Ended(Outcome.REJECTED, errcode=errcode) if is_final else _Fell(errcode)  # by no channel
+
+
+def _of_account(account: Account, who: Recipient, halt: Halt, since: int) -> Verdict:
+    """The account's trouble, unless it has been tried again since the call began."""
+    if since != account.tried_again:
+        return Later(IN_DOUBT_PAUSE_S, halt.reason, halt.channel_no, who.tries)
+    assert halt.account_for_s is not None
+    # At once, not only when its jobs are held on disk: nobody else tries meanwhile.
+    account.gate.close(halt.account_for_s, halt.reason, then_one_by_one=True)
+    return dataclasses.replace(halt, since=since)
 
 
 def _note_way(account: Account, lane: Lane, errcode: int) -> None:

@@ -14,6 +14,14 @@ class Streaks:
         self._in_a_row: set[str] = set()
         self._unlisted: dict[int, set[str]] = {}
         self._answers = 0
+        self._accused = 0
+        """The code that was one too many: what comes of calls under way then is nobody's fault either."""
+
+    def begin_anew(self) -> None:
+        """Somebody says that it is mended, or it is tried again."""
+        self._errcode = self._answers = self._accused = 0
+        self._in_a_row.clear()
+        self._unlisted.clear()
 
     def is_too_long(self, errcode: int, openid: str) -> bool:
         """Note an answer; whether it is one too many. Then counting begins anew."""
@@ -24,6 +32,8 @@ class Streaks:
             if self._in_a_row and meaning.action is not Action.REFRESH:
                 self._in_a_row.clear()
             return False
+        if errcode == self._accused:
+            return True
         if meaning.action is Action.RETRY:
             people = self._unlisted.setdefault(errcode, set())
             least = max(meaning.hold_after, MANY_SHARE * self._answers)
@@ -37,4 +47,5 @@ class Streaks:
         self._in_a_row.clear()
         self._unlisted.clear()
         self._answers = 0
+        self._accused = errcode
         return True

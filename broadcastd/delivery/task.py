@@ -162,8 +162,11 @@ class Task:
             await run.run()
         finally:
             self._dispatcher.ended(run)
-        if run.halted is not None:
-            await self._hold(work.job, run.halted.reason, run.halted.account_for_s)
+        halted = run.halted
+        # The account may have been tried again since that call.
+        is_old = halted and halted.account_for_s and halted.since != work.job.account.tried_again
+        if halted is not None and not is_old:
+            await self._hold(work.job, halted.reason, halted.account_for_s)
 
     async def _hold(self, job: OpenJob, reason: str, account_for_s: float | None = None) -> None:
         await self._account_holds.halt(job, reason, account_for_s)

@@ -289,7 +289,7 @@ def test_who_is_in_doubt_when_a_job_is_ended_is_unknown_and_never_asked_again(
             if op == "expire":
                 frame["not_after"] = time.time() + 3
             job = daemon.call(frame)["job"]
-            eventually(lambda: len(arrivals.all) > 200, what="many wait for an answer")
+            eventually(lambda: len(arrivals.all) > 100, what="many wait for an answer")
             if op == "cancel":
                 assert daemon.control("cancel", job)["state"] == "cancelling"
             else:

@@ -120,14 +120,20 @@ class Daemon:
     # -- building --------------------------------------------------------------------------------------
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
-        settings, clock = self._settings, self._clock
-        ledger = self._ledger = await self._open_ledger(stack)
+        self._ledger = await self._open_ledger(stack)
         self._quota_sources: dict[str, QuotaSource] = {}
-        accounts = self._accounts = {
-            name: self._account(name, account, stack) for name, account in settings.accounts.items()
+        self._accounts = {
+            name: self._account(name, account, stack) for name, account in self._settings.accounts.items()
         }
         self._callbacks = self._build_callbacks(stack)
         await self._callbacks.restore()
+        self._build_sending()
+        self._build_quotas()
+        self._build_use_cases()
+
+    def _build_sending(self) -> None:
+        settings, clock = self._settings, self._clock
+        ledger, accounts = self._ledger, self._accounts
         wake = asyncio.Event()
         self._jobs = OpenJobs(ledger, accounts, clock)
         self._closer = Closer(ledger, self._jobs, clock)
@@ -155,7 +161,10 @@ class Daemon:
             for name, account in settings.accounts.items()
             if "mass" in account.channels
         ]
-        self._build_quotas()
+
+    def _build_use_cases(self) -> None:
+        settings, clock = self._settings, self._clock
+        ledger, accounts = self._ledger, self._accounts
         self._intake = Intake(ledger, accounts, self._jobs, self._forecasters, settings, clock)
         status = Status(
             self._dispatcher, self._jobs, self._intake, ledger, accounts,

@@ -19,8 +19,9 @@ from broadcastd.chunks import Chunk, MassStand
 from broadcastd.clock import Clock
 from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.accounts import Account, OpenJob
+from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.delivery.sender import Recipient, Sender
+from broadcastd.delivery.sender import Sender
 from broadcastd.errcodes import Action, in_words, meaning_of
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
 from broadcastd.mass_ports import ChunkEnd, ListMessage, MassLedger, Member

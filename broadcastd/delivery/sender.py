@@ -10,9 +10,19 @@ import structlog
 from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
+from broadcastd.delivery.answered import (
+    ACCOUNT_TRY_S,
+    MINUTE_S,
+    Answered,
+    Recipient,
+    hold_account,
+    in_a_minute,
+    once_more,
+    reject,
+    stop,
+)
 from broadcastd.delivery.lane import HoldOf, Lane
-from broadcastd.delivery.memory import Follower
-from broadcastd.errcodes import Action, Meaning, in_words, meaning_of
+from broadcastd.errcodes import Action, in_words, meaning_of
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import OnUnknown
 from broadcastd.outcomes import Answer, Ended, Gather, Halt, Later, Outcome, Verdict
@@ -26,17 +36,11 @@ TOKEN_PAUSE_S = 5
 IN_DOUBT_PAUSE_S = 1
 """Before a recipient that got no answer is asked once more."""
 
-MINUTE_S = 60
-"""45066 and 40241 take a repeat after a minute."""
-
 SHORTEST_SLOWING_S = 5
 """45011 says: again next minute. The next one may begin at once, by another clock."""
 
 LONGEST_DEFERRAL_S = 3600
 """A held channel may come back before it is expected."""
-
-ACCOUNT_TRY_S = 600
-"""Until an account that is held is tried with one call, where its errcode does not say."""
 
 SYSTEM_BUSY = -1
 BUSY = (SYSTEM_BUSY, 45011)
@@ -54,52 +58,10 @@ HOLDING = frozenset({Action.QUOTA, Action.HOLD_CHANNEL, Action.HOLD_ACCOUNT, Act
 
 
 @dataclass(frozen=True, slots=True)
-class Recipient:
-    """Whom to ask, and what is known of former tries."""
-
-    id: int
-    openid: str
-    channel_no: int = 0
-    tries: int = 0
-    doubts: int = 0
-    refusals: int = 0
-    was_deferred: bool = False
-    follower: Follower | None = None
-    """What is remembered; None: nothing may be."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Fell:
     """On to the next channel; 0: this one was not asked."""
 
     errcode: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """An errcode for a recipient on one of a job's channels."""
-
-    job: OpenJob
-    channel_no: int
-    who: Recipient
-    errcode: int
-    msgid: int | None = None
-
-    @property
-    def channel(self) -> str:
-        return self.job.route[self.channel_no][0].name
-
-    @property
-    def lane(self) -> Lane:
-        return self.job.account.lanes[self.channel]
-
-    @property
-    def meaning(self) -> Meaning:
-        return meaning_of(self.errcode)
-
-    @property
-    def reason(self) -> str:
-        return f"{in_words(self.errcode)} (channel {self.channel})"
 
 
 class Sender:
@@ -107,17 +69,17 @@ class Sender:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._others: Mapping[Action, Callable[[_Answered], Verdict | _Fell]] = {
-            Action.REJECT: _reject,
+        self._others: Mapping[Action, Callable[[Answered], Verdict | _Fell]] = {
+            Action.REJECT: reject,
             Action.REFRESH: self._refresh,
             Action.SLOW: self._slow,
             Action.QUOTA: self._hold_channel,
             Action.HOLD_CHANNEL: self._hold_channel,
-            Action.HOLD_ACCOUNT: _hold_account,
-            Action.STOP: _stop,
-            Action.REBUILD: _stop,
-            Action.MINUTE: _in_a_minute,
-            Action.RETRY: _once_more,
+            Action.HOLD_ACCOUNT: hold_account,
+            Action.STOP: stop,
+            Action.REBUILD: stop,
+            Action.MINUTE: in_a_minute,
+            Action.RETRY: once_more,
         }
 
     async def ask(self, job: OpenJob, who: Recipient, may_ask: Callable[[], bool]) -> Verdict:
@@ -193,7 +155,7 @@ class Sender:
             return self._trouble(job, channel_no, who, answer)
         if who.follower is not None:
             who.follower.heard(channel.name, answer.errcode)
-        return self._by_table(_Answered(job, channel_no, who, answer.errcode, answer.msgid))
+        return self._by_table(Answered(job, channel_no, who, answer.errcode, answer.msgid))
 
     async def _probed(
         self, account: Account, channel: Channel, to: tuple[str, bytes], may_ask: Callable[[], bool]
@@ -313,7 +275,7 @@ class Sender:
             return Later(IN_DOUBT_PAUSE_S, reason, channel_no, who.tries, in_doubt=True)
         return Ended(Outcome.UNKNOWN, channel)
 
-    def _by_table(self, answered: "_Answered") -> "Verdict | _Fell":
+    def _by_table(self, answered: "Answered") -> "Verdict | _Fell":
         """What the table says of an answer."""
         account = answered.job.account
         _note_way(account, answered.lane, answered.errcode)
@@ -326,16 +288,16 @@ class Sender:
             return _Fell(answered.errcode)
         return self._others[action](answered)
 
-    def _refresh(self, answered: "_Answered") -> Verdict:
+    def _refresh(self, answered: "Answered") -> Verdict:
         reason = in_words(answered.errcode)
         return self._no_token(answered.job.account, answered.channel_no, answered.who, reason)
 
-    def _slow(self, answered: "_Answered") -> Verdict:
+    def _slow(self, answered: "Answered") -> Verdict:
         pause_s = self._to_next_minute()
         answered.lane.close(pause_s, answered.reason)
         return Later(pause_s, answered.reason, answered.channel_no, answered.who.tries)
 
-    def _hold_channel(self, answered: "_Answered") -> "Verdict | _Fell":
+    def _hold_channel(self, answered: "Answered") -> "Verdict | _Fell":
         is_quota = answered.meaning.action is Action.QUOTA
         answered.lane.put_on_hold(HoldOf.QUOTA if is_quota else HoldOf.OPERATOR, answered.reason)
         return self._held(answered.job, answered.channel_no, answered.who)
@@ -375,34 +337,3 @@ def _note_way(account: Account, lane: Lane, errcode: int) -> None:
         account.gate.passed()
     if lane.hold is not None and lane.held is None and action not in HOLDING:
         lane.release()
-
-
-def _reject(answered: _Answered) -> Verdict:
-    return Ended(Outcome.REJECTED, answered.channel, answered.errcode)
-
-
-def _hold_account(answered: _Answered) -> Verdict:
-    return Halt(answered.reason, answered.channel_no, answered.meaning.pause_s or ACCOUNT_TRY_S)
-
-
-def _stop(answered: _Answered) -> Verdict:
-    return Halt(answered.reason, answered.channel_no, errcode=answered.errcode)
-
-
-def _in_a_minute(answered: _Answered) -> Verdict:
-    """A repeat of a call that got no answer: this is the proof that it arrived."""
-    if answered.who.doubts:
-        return Ended(Outcome.SENT, answered.channel)
-    return _again(answered, MINUTE_S, retry.SYSTEM_BUSY_TRIES)
-
-
-def _once_more(answered: _Answered) -> Verdict:
-    most = retry.SYSTEM_BUSY_TRIES if answered.errcode == -1 else retry.UNKNOWN_CODE_TRIES
-    return _again(answered, retry.SYSTEM_BUSY.delay_s(answered.who.tries + 1), most)
-
-
-def _again(answered: _Answered, pause_s: float, most: int) -> Verdict:
-    tries = answered.who.tries
-    if tries >= most:
-        return Ended(Outcome.FAILED, answered.channel, answered.errcode)
-    return Later(pause_s, in_words(answered.errcode), answered.channel_no, tries + 1)

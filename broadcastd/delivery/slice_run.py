@@ -13,10 +13,11 @@ from datetime import timedelta
 
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import Follower, Recollection
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.recorder import Recorder
-from broadcastd.delivery.sender import STOPPED, Recipient, Sender
+from broadcastd.delivery.sender import STOPPED, Sender
 from broadcastd.model import (
     WITH_ITS_CHUNK,
     Deferral,

@@ -115,7 +115,10 @@ def test_a_channel_that_is_not_allowed(daemon: DaemonProcess, endpoint: Counting
     assert books["by_channel"] == {"template": FOLLOWERS}
     first = asked["custom"]
     assert first <= 250, "only who was under way when it was refused"
-    assert daemon.wait_done(started(daemon, "again"))["books"]["by_channel"] == {"template": FOLLOWERS}
+    again = daemon.wait_done(started(daemon, "again"))
+    assert again["books"]["by_channel"] == {"template": FOLLOWERS}
+    (warning,) = (one for one in again["warnings"] if "48001" in one)
+    assert warning.startswith("channel custom is held: ")
     assert asked["custom"] == first
 
     single = started(daemon, "custom only", channels=["custom"])

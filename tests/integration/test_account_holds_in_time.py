@@ -95,3 +95,13 @@ async def test_a_start_finds_the_account_held(scene):
     scene.clock.advance(600)
     await scene.holds._look()
     assert await scene.states() == [JobState.RUNNING] * 2
+
+
+async def test_every_try_begins_a_count_of_its_own(scene):
+    await scene.holds.hold(scene.account, WHY, 600)
+    for openid in ("o1", "o2", "o3"):
+        scene.account.streaks.is_too_long(50002, openid)
+    assert scene.account.streaks.is_too_long(50002, "o4")
+    await scene.holds.let_go(scene.account, WHY)
+    assert scene.account.tried_again == 1
+    assert not scene.account.streaks.is_too_long(50002, "o5")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -16,7 +16,7 @@ from bed.pushes import AES_KEY, APP_ID, OTHER_AES_KEY, TOKEN, Platform, Sent, ev
 from broadcastd.callback import listener as listener_module
 from broadcastd.callback.endpoint import Endpoint
 from broadcastd.callback.envelope import Envelope
-from broadcastd.callback.forwarding import Forwarder
+from broadcastd.callback.forwarding import FORWARDED, Forwarder
 from broadcastd.callback.listener import Listener
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.clock import SystemClock
@@ -354,6 +354,7 @@ class Site:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes, str]] = []
+        self.headers: list[Mapping[str, str]] = []
         self.answer = web.Response(text="success")
         self.hang = False
 
@@ -361,6 +362,7 @@ class Site:
         self.requests.append(
             (request.raw_path, await request.read(), request.headers.get("Content-Type", ""))
         )
+        self.headers.append(request.headers)
         if self.hang:
             await asyncio.Event().wait()
         return web.Response(status=self.answer.status, body=self.answer.body, headers=self.answer.headers)
@@ -390,6 +392,19 @@ async def test_the_site_sees_everything_as_it_came():
         # Nothing of what is not WeChat's.
         await callback.post(Sent({**sent.query, "msg_signature": "x"}, sent.body))
         assert len(site.requests) == 1
+
+
+async def test_what_was_passed_on_once_goes_round_no_more():
+    async with a_site() as (site, url), running(forward_to=url) as callback:
+        zero = Platform().plain(text("oX", "0"))
+        await callback.post(zero)
+        (sent,) = site.headers
+        back = {"params": zero.query, "data": zero.body, "headers": {FORWARDED: sent[FORWARDED]}}
+        async with callback.client.post(callback.url, **back) as response:
+            assert response.status == 200
+            assert b"<ToUserName><![CDATA[oX]]>" in await response.read()
+        assert len(site.requests) == 1
+        assert callback.endpoint.forwarder.failures == 1
 
 
 async def test_a_sites_own_query_stays():

@@ -8,6 +8,7 @@ import pytest
 from bed.fakes import OK, T0, FakeClock, FakeRecorder, ScriptedChannel, a_job, open_job
 from structlog.testing import capture_logs
 
+from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import (
     DOUBT_S,
     FEWEST_SAMPLES,
@@ -15,7 +16,7 @@ from broadcastd.delivery.memory import (
     Memory,
     Recollection,
 )
-from broadcastd.delivery.sender import Recipient, Sender
+from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SharedParts, SliceRun
 from broadcastd.delivery.window import DEAF, HEARING
 from broadcastd.errcodes import Note

@@ -4,16 +4,9 @@ import pytest
 from bed.fakes import OK, FakeClock, FakeTokens, ScriptedChannel, ScriptedList, open_job
 
 from broadcastd import retry
+from broadcastd.delivery.answered import ACCOUNT_TRY_S, MINUTE_S, Recipient
 from broadcastd.delivery.lane import HOLD_PAUSES, HoldOf
-from broadcastd.delivery.sender import (
-    ACCOUNT_TRY_S,
-    IN_DOUBT_PAUSE_S,
-    MINUTE_S,
-    PROBES,
-    TOKEN_PAUSE_S,
-    Recipient,
-    Sender,
-)
+from broadcastd.delivery.sender import IN_DOUBT_PAUSE_S, PROBES, TOKEN_PAUSE_S, Sender
 from broadcastd.errcodes import MEANINGS, UNLISTED_AFTER, Action, in_words
 from broadcastd.model import OnUnknown
 from broadcastd.outcomes import Answer, Ended, Gather, Halt, Later, Outcome
@@ -477,3 +470,30 @@ async def test_a_list_of_a_held_channel_goes_on_or_halts_the_job():
     assert sender.held_list(job, 1) is None
     assert await asked(sender, job) == Later(0.0, "next channel", 2)
     assert sender.held_list(job, 1) == Later(0.0, "next channel", 2)
+
+
+# -- what comes late ---------------------------------------------------------------------------------------
+
+
+async def test_refusals_under_way_when_the_account_is_held_are_nobodys_fault():
+    most = MEANINGS[50002].hold_after
+    scene = Scene([*[Answer(50002)] * most, OK, Answer(50002), Answer(50002)])
+    verdicts = [await scene.ask(Recipient(no, f"o-{no}")) for no in range(most + 2)]
+    assert isinstance(verdicts[most - 1], Halt)
+    assert verdicts[most] == Ended(Outcome.SENT, "custom")
+    assert isinstance(verdicts[most + 1], Halt), "also after an answer of another kind"
+    scene.job.account.streaks.begin_anew()
+    assert await scene.ask(Recipient(99, "o-99")) == Ended(Outcome.REJECTED, "custom", 50002)
+
+
+async def test_an_answer_from_before_the_account_was_tried_again_says_nothing_of_now():
+    scene = Scene([Answer(40164)])
+
+    def may_ask():
+        scene.job.account.tried_again = 1  # somebody resumes it while the call is made
+        return True
+
+    verdict = await scene.ask(may_ask=may_ask)
+    assert isinstance(verdict, Later)
+    assert "40164" in verdict.reason
+    assert not scene.gate.closed

@@ -105,7 +105,7 @@ class CallbackSettings(Section):
     """The listener of all callbacks."""
 
     host: str = "127.0.0.1"
-    port: int = Field(9091, ge=0, le=65535)
+    port: int = Field(9092, ge=0, le=65535)
     max_push_bytes: int = Field(65536, ge=1024, le=16 * 1024 * 1024)
     max_connections: int = Field(2000, ge=1)
     idle_timeout_s: Seconds = 20

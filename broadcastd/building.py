@@ -1,0 +1,211 @@
+"""Builds the daemon's parts from its settings. The only place that knows all of them."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from broadcastd.account_building import AccountBuilder
+from broadcastd.audiences.engine import open_database
+from broadcastd.callback.building import Callbacks, Site
+from broadcastd.callback.building import build as build_callbacks
+from broadcastd.clock import Clock
+from broadcastd.delivery.account_holds import AccountHolds
+from broadcastd.delivery.closer import Closer
+from broadcastd.delivery.controls import Controls
+from broadcastd.delivery.dispatcher import Dispatcher
+from broadcastd.delivery.forecast import Reset
+from broadcastd.delivery.forecaster import Forecaster
+from broadcastd.delivery.heartbeat import Heartbeat
+from broadcastd.delivery.intake import Intake
+from broadcastd.delivery.masses import Masses
+from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.planner import Planner
+from broadcastd.delivery.quota_table import QuotaTable
+from broadcastd.delivery.quota_watch import QuotaWatch, Watching
+from broadcastd.delivery.quotas import AccountQuotas
+from broadcastd.delivery.rates import Rates
+from broadcastd.delivery.recorder import Recorder
+from broadcastd.delivery.retention import Retention
+from broadcastd.delivery.sender import Sender
+from broadcastd.delivery.slice_run import SharedParts
+from broadcastd.delivery.status import Status
+from broadcastd.delivery.task import Task
+from broadcastd.delivery.timekeeper import Timekeeper
+from broadcastd.ledgers import kind_of
+from broadcastd.ledgers.identity import Place, default_folder, this_machine
+from broadcastd.ledgers.opening_changes import Guard
+from broadcastd.ledgers.sql import SqlLedger
+from broadcastd.ports import Opening
+from broadcastd.settings import IDENTITY_OFF, LedgerSettings, Settings
+from broadcastd.wire.use_cases import UseCases
+
+log = structlog.get_logger()
+
+
+class Parts:
+    """All parts of one daemon. `open` builds them; `stack` closes them again."""
+
+    def __init__(self, settings: Settings, clock: Clock, stopping: asyncio.Event) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._stopping = stopping
+
+    async def open(self, stack: contextlib.AsyncExitStack) -> None:
+        """Build them all. Raises BroadcastdError."""
+        self.ledger = await self._open_ledger(stack)
+        builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
+        self.accounts = {name: builder.account(name) for name in self.settings.accounts}
+        self.quota_sources = builder.quota_sources
+        self.callbacks = self._build_callbacks(stack)
+        await self.callbacks.restore()
+        self._build_sending()
+        self._build_quotas()
+        self._build_use_cases()
+
+    def _build_sending(self) -> None:
+        settings, clock = self.settings, self.clock
+        ledger, accounts = self.ledger, self.accounts
+        wake = asyncio.Event()
+        self.jobs = OpenJobs(ledger, accounts, clock)
+        self.closer = Closer(ledger, self.jobs, clock)
+        self.dispatcher = Dispatcher(ledger, self.jobs, clock, settings.ledger.lease_s, wake)
+        self.planner = Planner(ledger, self.jobs, settings.pool, clock, wake)
+        self.recorder = Recorder(ledger, clock)
+        self.timekeeper = Timekeeper(ledger, self.jobs, self.dispatcher, clock)
+        self.heartbeat = Heartbeat(ledger, self.jobs, clock)
+        self.retention = Retention(ledger, timedelta(days=settings.ledger.keep_days), clock)
+        self.account_holds = AccountHolds(ledger, self.jobs, self.dispatcher, clock)
+        shared = SharedParts(Sender(clock), self.recorder, clock)
+        self.tasks = [Task(self.dispatcher, self.account_holds, shared) for _ in range(settings.pool.tasks)]
+        self.masses = [
+            Masses(
+                accounts[name],
+                ledger,
+                self.jobs,
+                shared.sender,
+                self.account_holds,
+                clock,
+                gather_s=account.mass.gather_s,
+            )
+            for name, account in settings.accounts.items()
+            if "mass" in account.channels
+        ]
+
+    def _build_use_cases(self) -> None:
+        settings, clock = self.settings, self.clock
+        ledger, accounts = self.ledger, self.accounts
+        self.intake = Intake(ledger, accounts, self.jobs, self.forecasters, settings, clock)
+        status = Status(
+            self.dispatcher, self.jobs, self.intake, ledger, accounts,
+            tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
+            callback=self.callbacks.view,
+        )  # fmt: skip
+        controls = Controls(ledger, self.jobs, self.dispatcher, self.closer, self.account_holds, clock)
+        rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
+        self.use_cases = UseCases(
+            self.intake, ledger, self.jobs, controls, rates, QuotaTable(self.quota_watches),
+            status, clock, self._stopping,
+        )  # fmt: skip
+
+    def _build_quotas(self) -> None:
+        ledger, jobs, clock = self.ledger, self.jobs, self.clock
+        self.forecasters: dict[str, Forecaster] = {}
+        self.quota_watches: dict[str, QuotaWatch] = {}
+        watching = Watching(ledger, jobs, self.recorder, clock)
+        for name, account in self.accounts.items():
+            quota = self.settings.accounts[name].quota
+            reset = Reset(quota.resets_at, ZoneInfo(quota.timezone))
+            quotas = AccountQuotas(account, self.quota_sources[name], clock)
+            self.forecasters[name] = Forecaster(quotas, quota, reset, ledger, jobs, clock)
+            self.quota_watches[name] = QuotaWatch(quotas, quota, reset, watching)
+
+    @staticmethod
+    def _log_opening(opening: Opening, path: str) -> None:
+        away_s = None if opening.away is None else round(opening.away.total_seconds(), 1)
+        log.info(
+            "ledger_opened",
+            path=path,
+            slices_taken_back=opening.reopened,
+            in_doubt=opening.in_doubt,
+            away_s=away_s,
+        )
+        if opening.copied:
+            log.critical("ledger_copied", why=opening.copied)
+
+    async def _open_ledger(self, stack: contextlib.AsyncExitStack) -> SqlLedger:
+        settings = self.settings.ledger
+        url = settings.url.get_secret_value()
+        kind = kind_of(url)
+        guard = _guard(settings, kind.place(url))
+        ledger = await stack.enter_async_context(kind.build(url, self.clock, guard))
+        self._log_opening(ledger.opening, kind.place(url))
+        return ledger
+
+    def _build_callbacks(self, stack: contextlib.AsyncExitStack) -> Callbacks:
+        sites = {}
+        for name, settings in self.settings.accounts.items():
+            opt_outs = self.accounts[name].opt_outs
+            if opt_outs is not None:
+                database = open_database(settings.audience, writable=True)
+                stack.push_async_callback(database.close)
+                sites[name] = Site(settings, database, opt_outs)
+        return build_callbacks(sites, self.ledger, self.clock, stack)
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Go on with what the ledger holds."""
+        await self.jobs.restore()
+        self.account_holds.restore()
+
+    async def stop_sending(self) -> None:
+        """Lease nothing more, and return when nothing is under way."""
+        self.dispatcher.drain()
+        for task in self.tasks:
+            task.stop()
+        for masses in self.masses:
+            masses.stop()
+        await self.dispatcher.all_idle()
+        for masses in self.masses:
+            await masses.idle()
+
+    def loops(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """Every background coroutine, by name."""
+        return {
+            "ledger": self.ledger.watch(),
+            "recorder": self.recorder.run(),
+            "dispatcher": self.dispatcher.run(),
+            "leases": self.dispatcher.keep_leases(),
+            "planner": self.planner.run(),
+            "closer": self.closer.run(),
+            "timekeeper": self.timekeeper.run(),
+            "heartbeat": self.heartbeat.run(),
+            "retention": self.retention.run(),
+            "account holds": self.account_holds.run(),
+            **self.callbacks.loops(),
+            **{
+                f"lane {lane.channel} of {account.name}": lane.run()
+                for account in self.accounts.values()
+                for lane in account.lanes.values()
+            },
+            **{f"token of {name}": account.tokens.keep() for name, account in self.accounts.items()},
+            **{f"quota of {name}": watch.run() for name, watch in self.quota_watches.items()},
+            **{f"forecasts of {name}": one.run() for name, one in self.forecasters.items()},
+            **{f"masses of {one.account.name}": one.run() for one in self.masses},
+            **{f"task {no}": task.run() for no, task in enumerate(self.tasks, 1)},
+        }
+
+
+def _guard(settings: LedgerSettings, path: str) -> Guard:
+    off = settings.identity_dir == IDENTITY_OFF
+    return Guard(
+        place=None if off else Place(this_machine(), path),
+        folder=Path(settings.identity_dir) if settings.identity_dir else default_folder(),
+        longest_away=timedelta(seconds=settings.hold_after_down_s),
+    )

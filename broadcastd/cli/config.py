@@ -37,7 +37,7 @@ def config() -> None:
     type=click.IntRange(1, 65533),
     help="Listen on this port; the two after it are those of [http] and [callback].",
 )
-@click.option("--unit", help="The systemd unit that the monitor restarts.")
+@click.option("--restart", help="The command by which the monitor restarts the daemon.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def init(path: Path, force: bool, as_json: bool, **place: Any) -> None:
     """Write a settings file with every key and its comment to PATH (default: broadcastd.toml)."""

@@ -17,7 +17,7 @@ class Place:
     state_dir: Path | None = None
     identity_dir: Path | None = None
     port: int | None = None
-    unit: str | None = None
+    restart: str | None = None
 
 
 def settings_text(place: Place) -> str:
@@ -38,8 +38,8 @@ def _values(place: Place) -> dict[tuple[str, str], str | int]:
         values["server", "port"] = place.port
         for section, distance in PORTS_BESIDE.items():
             values[section, "port"] = place.port + distance
-    if place.unit is not None:
-        values["monitor", "restart"] = f"systemctl restart {place.unit}"
+    if place.restart is not None:
+        values["monitor", "restart"] = place.restart
     return values
 
 

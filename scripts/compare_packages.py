@@ -1,4 +1,4 @@
-"""Compares the wheels and source distributions in a folder with what git tracks: nothing missing, nothing more.
+"""Compares the wheels and source distributions in a folder with what git tracks: nothing missing, or more.
 
     compare_packages.py DIST
 
@@ -40,14 +40,24 @@ def differences(dist: Path) -> Iterator[str]:
             yield f"{name}: no wheel or no sdist in {dist}"
             continue
         version = wheel.name.split("-")[1]
-        wanted = daemon_wheel(version) if not subfolder else {f"{name}/{file}" for file in tracked(f"client/{name}")}
+        wanted = (
+            daemon_wheel(version)
+            if not subfolder
+            else {f"{name}/{file}" for file in tracked(f"client/{name}")}
+        )
         with zipfile.ZipFile(wheel) as opened:
-            there = {file for file in opened.namelist() if ".dist-info/" not in file and not file.endswith("/")}
+            there = {
+                file for file in opened.namelist() if ".dist-info/" not in file and not file.endswith("/")
+            }
         yield from (f"{wheel.name} lacks {file}" for file in sorted(wanted - there))
         yield from (f"{wheel.name} holds {file}, which git does not have" for file in sorted(there - wanted))
         with tarfile.open(sdist) as archive:
             there = {member.name.partition("/")[2] for member in archive if member.isfile()}
-        source = tracked() if not subfolder else {file for file in tracked("client") if not file.endswith("ruff.toml")}
+        source = (
+            tracked()
+            if not subfolder
+            else {file for file in tracked("client") if not file.endswith("ruff.toml")}
+        )
         source = {file for file in source if subfolder == "" or not file.startswith("tests/")}
         yield from (f"{sdist.name} lacks {file}" for file in sorted(source - there))
 

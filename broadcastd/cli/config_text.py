@@ -1,4 +1,4 @@
-"""The settings file as `config init` writes it: the commented one of the package, some of its values another."""
+"""The settings file as `config init` writes it: the package's commented one, some of its values others."""
 
 import json
 import re
@@ -44,16 +44,14 @@ def _values(place: Place) -> dict[tuple[str, str], str | int]:
 
 
 def with_value(text: str, section: str, key: str, value: str | int) -> str:
-    """The text with another value for a key that it has, commented out or not; its comment stays in its column.
+    """The text with another value for a key that it has, commented out or not; the comment keeps its column.
 
     Without such a section or key, the text as it is.
     """
     within = re.search(rf"^\[{re.escape(section)}\].*?(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
     if within is None:
         return text
-    line = re.search(
-        rf'^(?:# )?({re.escape(key)} = (?:"[^"\n]*"|[^\s#]+)) *(#.*)?$', within[0], re.MULTILINE
-    )
+    line = re.search(rf'^(?:# )?({re.escape(key)} = (?:"[^"\n]*"|[^\s#]+)) *(#.*)?$', within[0], re.MULTILINE)
     if line is None:
         return text
     comment = line[2] or ""

@@ -1,4 +1,4 @@
-"""`broadcastd demo`: the whole product in a minute, against the sandbox; `scripts/demo` makes an environment for it."""
+"""`broadcastd demo`: the whole product in a minute, against the sandbox."""
 
 import contextlib
 import importlib
@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +80,8 @@ class Options:
 def demo(keep: bool, recipients: int, latency_ms: int) -> None:
     """Show the whole product in a minute, with an imitation of WeChat.
 
-    A sandbox and a daemon are started, a post is paid for and followed, and the books are compared with what the
-    followers got. Nothing leaves this machine; everything is in a folder of its own, and gone at the end.
+    A sandbox and a daemon are started, a post is paid for and followed, and the books are compared with what
+    the followers got. Nothing leaves this machine; everything is in a folder of its own, and gone at the end.
     """
     options = Options(keep, recipients, latency_ms)
     folder = Path(tempfile.mkdtemp(prefix="broadcastd-demo-"))
@@ -275,4 +274,3 @@ Logs and databases are in {folder}. To stop it:
 """,
         markup=False,
     )
-

@@ -90,7 +90,11 @@ def test_the_settings_are_for_the_service(machine: Path) -> None:
     if os.geteuid() == 0:
         passwd = (machine / "etc/passwd").read_text()
         group = int(re.findall(r"^broadcastd:[^:]*:\d+:(\d+):", passwd, re.MULTILINE)[0])
-        assert (settings.stat().st_mode & 0o777, settings.stat().st_uid, settings.stat().st_gid) == (0o640, 0, group)
+        assert (settings.stat().st_mode & 0o777, settings.stat().st_uid, settings.stat().st_gid) == (
+            0o640,
+            0,
+            group,
+        )
         assert (settings.parent.stat().st_mode & 0o777, settings.parent.stat().st_gid) == (0o750, group)
         assert (machine / "var/lib/broadcastd").stat().st_uid != 0
 

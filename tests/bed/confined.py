@@ -1,5 +1,5 @@
-"""Runs a program under a unit's own limits where systemd does not run: its system calls, address families and rule
-against writable code, as systemd would set them, by libseccomp.
+"""Runs a program under a unit's own limits where systemd does not run: its system calls, its address families
+and its rule against writable code, as systemd would set them, by libseccomp.
 
     python confined.py UNIT COMMAND…
 """
@@ -108,7 +108,9 @@ class Filters:
 def main() -> None:
     """Lay the unit's limits on this process, and become the command."""
     unit, command = Path(sys.argv[1]), sys.argv[2:]
-    families = [getattr(socket, name) for line in values(unit, "RestrictAddressFamilies") for name in line.split()]
+    families = [
+        getattr(socket, name) for line in values(unit, "RestrictAddressFamilies") for name in line.split()
+    ]
     calls = allowed_calls(unit)
     files = int(values(unit, "LimitNOFILE")[-1])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -122,7 +124,7 @@ def main() -> None:
     assert values(unit, "MemoryDenyWriteExecute") == ["yes"]
     filters.no_writable_code()
     filters.only(calls, families)
-    os.execv(command[0], command)  # noqa: S606 - the tests' own command
+    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

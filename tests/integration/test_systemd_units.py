@@ -53,7 +53,9 @@ def machine(root: Path) -> Path:
 
 
 def verified(root: Path) -> subprocess.CompletedProcess[str]:
-    names = [name.replace("@.", "@shop.") for name in sorted(os.listdir(SYSTEMD)) if name.startswith("broadcastd")]
+    names = [
+        name.replace("@.", "@shop.") for name in sorted(os.listdir(SYSTEMD)) if name.startswith("broadcastd")
+    ]
     return subprocess.run(
         ["systemd-analyze", "verify", "--man=no", f"--root={root}", *names],
         capture_output=True, text=True, check=False,
@@ -77,7 +79,9 @@ def keys(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("name", ["broadcastd.service", "broadcastd-monitor.service", "broadcastd-monitor.timer"])
+@pytest.mark.parametrize(
+    "name", ["broadcastd.service", "broadcastd-monitor.service", "broadcastd-monitor.timer"]
+)
 def test_several_are_as_one_but_for_their_names(name: str) -> None:
     one, several = keys(name), keys(name.replace(".", "@."))
     assert len(one) == len(several)

@@ -14,7 +14,12 @@ def test_only_what_was_asked_for_differs() -> None:
     assert values["ledger"].pop("url") == "sqlite:////var/lib/b/broadcastd.db"
     assert values["ledger"].pop("identity_dir") == "/var/lib/b-id"
     assert (values["server"].pop("port"), values["callback"].pop("port")) == (9190, 9192)
-    for section, key in (("ledger", "url"), ("ledger", "identity_dir"), ("server", "port"), ("callback", "port")):
+    for section, key in (
+        ("ledger", "url"),
+        ("ledger", "identity_dir"),
+        ("server", "port"),
+        ("callback", "port"),
+    ):
         del plain[section][key]
     values.get("http", {}).pop("port", None)
     plain.get("http", {}).pop("port", None)

@@ -210,7 +210,8 @@ start_units() {
   say "Starting $name.socket, $name.service, $monitor.timer"
   systemctl enable --quiet "$name.socket" "$name.service" "$monitor.timer"
   if [ "${moved:-no}" = yes ]; then systemctl stop "$name.socket"; fi
-  systemctl start "$name.socket"
+  systemctl start "$name.socket" \
+    || fail "its port cannot be opened: does another program hold it (ss -ltnp), the former one perhaps?"
   systemctl restart "$name.service" || { systemctl status --no-pager "$name.service" || true; fail "it did not start"; }
   systemctl start "$monitor.timer"
   # The program is shared: the other daemons take it up as well.

@@ -26,7 +26,7 @@ EXITS = {
 }
 
 FILES = {
-    "/etc/broadcastd/broadcastd.toml": "The settings, unless -c or BROADCASTD_CONFIG names others or ./broadcastd.toml is there.",
+    "/etc/broadcastd/broadcastd.toml": "The settings, where neither -c nor BROADCASTD_CONFIG names others.",
     "/var/lib/broadcastd/broadcastd.db": "The ledger, where scripts/install-service puts it.",
 }
 

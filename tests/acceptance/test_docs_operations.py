@@ -1,4 +1,4 @@
-"""docs/operations.md and its Chinese twin: what they tell to type exists, and putting a backup back goes as written."""
+"""docs/operations.md and its Chinese twin: what they tell to type exists; a backup is put back as written."""
 
 import re
 import shlex

@@ -1,12 +1,12 @@
 """`broadcastd config`: write, check and show settings."""
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import click
 
+from broadcastd.cli.config_text import Place, settings_text
 from broadcastd.cli.target import complain, config_option, print_json
 from broadcastd.errors import SettingsError
 from broadcastd.keywords import fitted, hidden
@@ -22,10 +22,26 @@ def config() -> None:
 @config.command()
 @click.argument("path", type=click.Path(path_type=Path), default="broadcastd.toml")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="Keep the ledger in this folder, not beside the settings.",
+)
+@click.option(
+    "--identity-dir",
+    type=click.Path(path_type=Path),
+    help="Keep the file that tells the ledger from a copy in this folder.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65533),
+    help="Listen on this port; the two after it are those of [http] and [callback].",
+)
+@click.option("--restart", help="The command by which the monitor restarts the daemon.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def init(path: Path, force: bool, as_json: bool) -> None:
+def init(path: Path, force: bool, as_json: bool, **place: Any) -> None:
     """Write a settings file with every key and its comment to PATH (default: broadcastd.toml)."""
-    text = resources.files("broadcastd.cli").joinpath("broadcastd.toml").read_text(encoding="utf-8")
+    text = settings_text(Place(**place))
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
         # It will hold the database's password: nobody else may read it.
@@ -56,16 +72,16 @@ def check(config: Path | None, as_json: bool) -> None:
         for name, account in settings.accounts.items()
         for what in _warnings(account)
     ]
-    if as_json:
-        there = str(path) if path else None
-        accounts = list(settings.accounts)
-        print_json({"ok": True, "path": there, "accounts": accounts, "warnings": warnings})
-        return
-    for warning in warnings:
-        complain(f"warning: {warning}")
     left = [
         f"accounts.{name}.{what}" for name, account in settings.accounts.items() for what in _left(account)
     ]
+    if as_json:
+        there = str(path) if path else None
+        accounts = list(settings.accounts)
+        print_json({"ok": True, "path": there, "accounts": accounts, "warnings": warnings, "left": left})
+        return
+    for warning in warnings:
+        complain(f"warning: {warning}")
     if left:
         click.echo(
             f"{path or 'the environment'}: valid, but still as `config init` wrote it: {', '.join(left)}"

@@ -55,6 +55,25 @@ def upgrade(config: Path | None, as_json: bool) -> None:
 
 
 @ledger.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def backup(file: Path, config: Path | None, as_json: bool) -> None:
+    """Copy the ledger to FILE, which must be new. The daemon may go on meanwhile; SQLite only.
+
+    Put back, it is noticed: everything is held until `broadcastd ledger adopt`.
+    """
+    from broadcastd.ledgers import kind_of
+
+    url = _url(config)
+    kind_of(url).back_up(url, file)
+    if as_json:
+        print_json({"ledger": kind_of(url).place(url), "backup": str(file)})
+    else:
+        click.echo(f"{kind_of(url).place(url)}: copied to {file}")
+
+
+@ledger.command()
 @yes_option
 @target_options
 def adopt(target: Target, as_json: bool, yes: bool) -> None:

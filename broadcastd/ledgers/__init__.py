@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from broadcastd.clock import Clock
-from broadcastd.ledgers import mysql, sqlite
+from broadcastd.errors import LedgerUnavailableError
+from broadcastd.ledgers import backup, mysql, sqlite
 from broadcastd.ledgers.migration import Age, Upgrade
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
@@ -24,10 +25,19 @@ class LedgerKind:
     """Make the tables of a new one; whether it was there before. Outside of any event loop."""
     upgrade: Callable[[str, datetime], Upgrade]
     """Bring one that no daemon works on to the present version. Outside of any event loop."""
+    back_up: Callable[[str, Path], None]
+    """Copy it to a new file while a daemon may be working on it. Raises LedgerUnavailableError."""
 
 
 def _path(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///")).resolve()
+
+
+def _dumped_by_its_server(url: str, target: Path) -> None:
+    raise LedgerUnavailableError(
+        f"the ledger in {mysql.address(url)} is backed up by its server's own tool:"
+        f" mysqldump --single-transaction {url.rpartition('/')[2].partition('?')[0]} > {target}"
+    )
 
 
 LEDGERS: Mapping[str, LedgerKind] = {
@@ -36,12 +46,14 @@ LEDGERS: Mapping[str, LedgerKind] = {
         build=lambda url, clock, guard: sqlite.SqliteLedger(_path(url), clock, guard),
         make=lambda url: sqlite.make(_path(url)).age is not Age.NEW,
         upgrade=lambda url, now: sqlite.upgrade_file(_path(url), now),
+        back_up=lambda url, target: backup.copy_to(_path(url), target),
     ),
     "mysql": LedgerKind(
         place=mysql.address,
         build=mysql.MysqlLedger,
         make=lambda url: asyncio.run(mysql.make(url)),
         upgrade=lambda url, now: asyncio.run(mysql.upgrade(url)),
+        back_up=_dumped_by_its_server,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""A whole copy of a SQLite ledger beside it, before its schema is changed."""
+"""A whole copy of a SQLite ledger: before its schema is changed, or when an operator wants one."""
 
 import contextlib
 import os
@@ -43,6 +43,29 @@ def back_up(ledger: Path, version: str, now: datetime) -> Path:
             f" beside it: {error}. Nothing was changed; it needs {_megabytes(ledger)} MB of free space there"
         ) from error
     return target
+
+
+def copy_to(ledger: Path, target: Path) -> None:
+    """Copy the ledger, also from under a running daemon, to a file that is not there yet.
+
+    It has its name only once it is whole and on disk. Raises LedgerUnavailableError.
+    """
+    if not ledger.is_file():
+        raise LedgerUnavailableError(f"there is no ledger at {ledger}")
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        if target.exists():
+            raise LedgerUnavailableError(f"{target} exists already; a backup takes a new name")
+        try:
+            _copy(ledger, partial)
+            os.rename(partial, target)
+            _sync(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerUnavailableError(
+            f"the backup {target} cannot be written: {error}; it needs {_megabytes(ledger)} MB of free space"
+        ) from error
 
 
 def _copy(ledger: Path, partial: Path) -> None:

@@ -2,14 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def test_the_demo_shows_books_that_agree() -> None:
     demo = subprocess.run(
-        [sys.executable, SCRIPTS / "demo.py", "--recipients", "300", "--latency-ms", "0"],
+        [sys.executable, "-m", "broadcastd", "demo", "--recipients", "300", "--latency-ms", "0"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -21,7 +18,7 @@ def test_the_demo_shows_books_that_agree() -> None:
 
 def test_the_demo_refuses_nonsense() -> None:
     demo = subprocess.run(
-        [sys.executable, SCRIPTS / "demo.py", "--recipients", "0"],
+        [sys.executable, "-m", "broadcastd", "demo", "--recipients", "0"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert demo.returncode == 2

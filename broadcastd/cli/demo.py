@@ -1,7 +1,7 @@
-"""The demo itself; `scripts/demo` makes the environment and calls it."""
+"""`broadcastd demo`: the whole product in a minute, against the sandbox."""
 
-import argparse
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -13,15 +13,17 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 
-import broadcastd_client
+from broadcastd.cli.main import Exit
 from broadcastd.cli.progress import follow
 from broadcastd.cli.show import books_line
+from broadcastd.errors import BroadcastdError, NoDaemonError
 from broadcastd.sandbox.openids import openid
 from broadcastd.wire import dial
 
@@ -54,40 +56,65 @@ keyword4 = "{{now}}"
 console = Console(highlight=False, soft_wrap=True)
 
 
-def main() -> int:
-    """Run the demo; its exit code."""
-    options = _options()
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command was asked for."""
+
+    keep: bool
+    recipients: int
+    latency_ms: int
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave it running, and say what to try next.")
+@click.option(
+    "--recipients", type=click.IntRange(min=1), default=1500, show_default=True, help="How many followers."
+)
+@click.option(
+    "--latency-ms",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How long the imitated WeChat takes to answer.",
+)
+def demo(keep: bool, recipients: int, latency_ms: int) -> None:
+    """Show the whole product in a minute, with an imitation of WeChat.
+
+    A sandbox and a daemon are started, a post is paid for and followed, and the books are compared with what
+    the followers got. Nothing leaves this machine; everything is in a folder of its own, and gone at the end.
+    """
+    options = Options(keep, recipients, latency_ms)
     folder = Path(tempfile.mkdtemp(prefix="broadcastd-demo-"))
     with contextlib.ExitStack() as stack:
         if not options.keep:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        client = _client_library()
         sandbox = _start_sandbox(stack, options, folder)
         _fill_site(folder / "site.db", options.recipients, sandbox["token"])
         port = _start_daemon(stack, options, folder, sandbox["url"])
-        job = _pay(port)
-        follow(_progress(port, job))
+        job = _pay(client, port)
+        follow(dial.stream("127.0.0.1", port, {"op": "tail", "job": job, "every_s": 0.2}, 600))
         right = _compare(port, job, sandbox["control"], options.recipients)
         if options.keep:
             _say_what_next(folder, port, sandbox, job)
     if not options.keep:
         console.print("everything is stopped.")
-    return 0 if right else 1
+    if not right:
+        sys.exit(Exit.FAILED)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/demo", description="The whole product in a minute.")
-    parser.add_argument("--keep", action="store_true", help="leave it running, and say what to try next")
-    parser.add_argument("--recipients", type=int, default=1500, metavar="N", help="followers (default 1500)")
-    parser.add_argument(
-        "--latency-ms", type=int, default=20, metavar="N", help="of the imitated WeChat (default 20)"
-    )
-    options = parser.parse_args()
-    if options.recipients < 1 or options.latency_ms < 0:
-        parser.error("--recipients must be 1 or more, --latency-ms 0 or more")
-    return options
+def _client_library() -> Any:
+    """The one thing of the demo that is a distribution of its own."""
+    try:
+        return importlib.import_module("broadcastd_client")
+    except ImportError as error:
+        raise BroadcastdError(
+            "the demo pays as a payment handler does, with the client library: pip install broadcastd-client"
+            " (or ./client of the checkout)"
+        ) from error
 
 
-def _start_sandbox(stack: contextlib.ExitStack, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _start_sandbox(stack: contextlib.ExitStack, options: Options, folder: Path) -> dict[str, Any]:
     outside = options.recipients // 5
     command = [
         *BROADCASTD, "sandbox", "--json", "--port", "0", "--inside", str(options.recipients - outside),
@@ -119,7 +146,7 @@ def _fill_site(path: Path, recipients: int, token: str) -> None:
         site.commit()
 
 
-def _start_daemon(stack: contextlib.ExitStack, options: argparse.Namespace, folder: Path, api: str) -> int:
+def _start_daemon(stack: contextlib.ExitStack, options: Options, folder: Path, api: str) -> int:
     port = _free_port()
     settings = folder / "broadcastd.toml"
     settings.write_text(SETTINGS.format(port=port, api=api), encoding="utf-8")
@@ -132,7 +159,7 @@ def _start_daemon(stack: contextlib.ExitStack, options: argparse.Namespace, fold
 
 def _start(
     stack: contextlib.ExitStack,
-    options: argparse.Namespace,
+    options: Options,
     folder: Path,
     name: str,
     command: list[str],
@@ -174,24 +201,24 @@ def _free_port() -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise SystemExit("no free port")
+    raise BroadcastdError("no free port")
 
 
 def _wait_for(port: int, daemon: "subprocess.Popen[str]", folder: Path) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if daemon.poll() is not None:
-            raise SystemExit(f"the daemon did not start:\n{(folder / 'daemon.log').read_text()}")
-        with contextlib.suppress(broadcastd_client.BroadcastError):
-            broadcastd_client.Client(port=port, timeout_s=0.5).ping()
+            raise BroadcastdError(f"the daemon did not start:\n{(folder / 'daemon.log').read_text()}")
+        with contextlib.suppress(NoDaemonError):
+            dial.call("127.0.0.1", port, {"op": "ping"})
             return
         time.sleep(0.05)
-    raise SystemExit("the daemon does not answer")
+    raise BroadcastdError("the daemon does not answer")
 
 
-def _pay(port: int) -> str:
+def _pay(library: Any, port: int) -> str:
     """What a payment handler does: one call, answered once the job is on disk."""
-    client = broadcastd_client.Client(port=port)
+    client = library.Client(port=port)
     key = f"order-{os.getpid()}"
     started_s = time.monotonic()
     reply = client.broadcast("求購二手挖掘機一台,價格面議", phone="13800000000", key=key, ref="post-17")
@@ -208,13 +235,9 @@ def _pay(port: int) -> str:
     return str(reply["job"])
 
 
-def _progress(port: int, job: str) -> Iterator[dict[str, Any]]:
-    return dial.stream("127.0.0.1", port, {"op": "tail", "job": job, "every_s": 0.2}, 600)
-
-
 def _compare(port: int, job: str, control: str, recipients: int) -> bool:
     """The books against what the followers' side counted."""
-    books = broadcastd_client.Client(port=port).job(job)["books"]
+    books = dial.call("127.0.0.1", port, {"op": "job", "job": job})["books"]
     with urllib.request.urlopen(f"{control}/sandbox/summary") as answer:
         received = json.load(answer)
     console.print(f"[bold]5.[/] the books:      {books_line(books)}")
@@ -251,7 +274,3 @@ Logs and databases are in {folder}. To stop it:
 """,
         markup=False,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

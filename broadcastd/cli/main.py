@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, str] = {
     "config": "broadcastd.cli.config:config",
     "ledger": "broadcastd.cli.ledger:ledger",
     "sandbox": "broadcastd.cli.sandbox:sandbox",
+    "doctor": "broadcastd.cli.doctor:doctor",
     "selftest": "broadcastd.cli.selftest:selftest",
 }
 

@@ -139,11 +139,12 @@ class Inspection:
             row = (await connection.exec_driver_sql(_OF_SERVER)).one()
             between = (asked_at + time.time()) / 2
             took_s = time.monotonic() - begun_s
-            cipher = (await connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Ssl_cipher'")).first()
+            status = await connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+            cipher = status.mappings().first()
         return Server(
             version=str(row.version),
             took_s=took_s,
-            cipher=str(cipher[1]) if cipher else "",
+            cipher=str(cipher["Value"]) if cipher else "",
             ahead_s=between - float(row.unix),
             zone=_zone(int(row.zone_s)),
             read_only=bool(row.is_read_only),
@@ -224,7 +225,7 @@ class Inspection:
         """What this user may do, and on what. The server's own lines may hold a password's hash."""
         async with self._database.connection() as connection:
             rows = (await connection.exec_driver_sql("SHOW GRANTS")).all()
-        lines = [str(list(row)[0]) for row in rows]
+        lines = [str(next(iter(row))) for row in rows]
         found = [re.match(r"GRANT (.+?) ON (.+?) TO ", line) for line in lines]
         return [(one[1], one[2]) for one in found if one is not None]
 

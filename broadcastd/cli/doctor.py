@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from broadcastd.doctor.examination import Told
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
-WORDS = {"ok": "ok", "warn": "to be seen to", "fail": "to be mended", "skipped": "skipped"}
+WORDS = ("ok", "warn", "fail", "skipped")
 
 
 @click.command()
@@ -95,4 +95,4 @@ def _printer() -> "Callable[[Told], None]":
 
 def _print_sum(told: "list[Told]") -> None:
     counts = Counter(one.finding.verdict.value for one in told)
-    click.echo(", ".join(f"{counts[name]} {word}" for name, word in WORDS.items() if counts[name]))
+    click.echo(", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word]))

@@ -59,8 +59,7 @@ def judge_reached(server: Server, *, remote: bool) -> Findings:
         found.append(
             warn(
                 f"{server.version} is on another machine, and the connection is not encrypted: whoever is"
-                " between"
-                " reads the openids, the access token, perhaps the password",
+                " between reads the openids, the access token, perhaps the password",
                 "see docs/security.md, TLS; or a tunnel (ssh -L, WireGuard)",
             )
         )
@@ -96,8 +95,7 @@ def judge_server(server: Server, settings: AudienceSettings, *, writes: bool) ->
         found.append(
             warn(
                 f"wait_timeout = {server.wait_timeout_s}: it hangs up on whoever is silent for so long,"
-                " and each"
-                " of those connections is opened anew",
+                " and each of those connections is opened anew",
                 "SET GLOBAL wait_timeout = 600; and in the server's my.cnf",
             )
         )
@@ -136,9 +134,8 @@ def judge_ids(ids: Ids) -> Findings:
     """What was seen of them."""
     findings = [
         fail(
-            f"{count:,} ids are {flaw.value}, one of them: {ids.examples[flaw]}; jobs are held for that,"
-            " or leave"
-            " people out",
+            f"ids that are {flaw.value}: {count:,}, one of them {ids.examples[flaw]}; jobs are held for it, or"
+            " leave people out",
             MENDS[flaw],
         )
         for flaw, count in ids.flaws.items()
@@ -172,8 +169,8 @@ def judge_openids(openids: Openids) -> Findings:
     if openids.repeated:
         found.append(
             warn(
-                f"{openids.repeated:,} rows repeat an openid, one of them the row with id"
-                f" {openids.repeated_example}: these people get each message more than once",
+                f"rows that repeat an openid: {openids.repeated:,}, of the one of id {openids.repeated_example},"
+                " say: these people get each message more than once",
                 "delete the repeats, then: CREATE UNIQUE INDEX one_row_each ON TABLE (openid); or let the"
                 " query"
                 " yield one row each: SELECT min(id) AS id, openid … GROUP BY openid (see audience-plan)",
@@ -182,9 +179,8 @@ def judge_openids(openids: Openids) -> Findings:
     if openids.empty:
         found.append(
             warn(
-                f"{openids.empty:,} rows have no openid, one of them that with id {openids.empty_example}:"
-                " each is"
-                " counted as rejected",
+                f"rows without an openid: {openids.empty:,}, one of them that of id {openids.empty_example}: each"
+                " is counted as rejected",
                 "add to the query: AND openid <> ''",
             )
         )

@@ -94,6 +94,8 @@ async def _copy_at_rest(subject: Subject) -> Finding:
         seen = (await inspection.look_at_server(url, ANSWER_S)).seen
     else:
         seen = await in_thread(lambda: inspection.look_at_file(file))
+    if seen.identity is None:
+        return skipped("no daemon has worked on it yet")
     uid = await subject.user_id()
     folder = identity_folder(subject, uid)
     if folder is None or (uid != os.geteuid() and not os.access(folder, os.R_OK | os.X_OK)):
@@ -191,8 +193,7 @@ def judge_pages(file: Path, found: list[str] | None) -> Finding:
     return fail(
         f"the file is damaged: {'; '.join(found)[:300]}",
         f"stop the daemon, keep a copy of {file}*, look after the disk (dmesg), then restore the last"
-        " backup or:"
-        f" sqlite3 {file} .recover | sqlite3 {file}.new",
+        f" backup or: sqlite3 {file} .recover | sqlite3 {file}.new",
     )
 
 

@@ -115,11 +115,9 @@ def judge_server(server: Server, settings: AudienceSettings, *, writes: bool) ->
 async def audience_ids(account: AccountSubject) -> Findings:
     """One pass over all ids, as each job makes one."""
     try:
-        await account.ids()
+        return judge_ids(await account.ids())
     except AudienceUnavailableError as error:
-        if not account.seen_ids.count:
-            return [fail(str(error), *_of_the_query(str(error)))]
-    return judge_ids(account.seen_ids)
+        return [fail(str(error), *_of_the_query(str(error)))]
 
 
 def _of_the_query(words: str) -> tuple[str, ...]:
@@ -134,8 +132,8 @@ def judge_ids(ids: Ids) -> Findings:
     """What was seen of them."""
     findings = [
         fail(
-            f"ids that are {flaw.value}: {count:,}, one of them {ids.examples[flaw]}; jobs are held for it, or"
-            " leave people out",
+            f"ids that are {flaw.value}: {count:,}, one of them {ids.examples[flaw]}; jobs are held for it,"
+            " or leave people out",
             MENDS[flaw],
         )
         for flaw, count in ids.flaws.items()
@@ -169,18 +167,17 @@ def judge_openids(openids: Openids) -> Findings:
     if openids.repeated:
         found.append(
             warn(
-                f"rows that repeat an openid: {openids.repeated:,}, of the one of id {openids.repeated_example},"
-                " say: these people get each message more than once",
+                f"rows that repeat an openid: {openids.repeated:,}, that of id {openids.repeated_example}, say:"
+                " these people get each message more than once",
                 "delete the repeats, then: CREATE UNIQUE INDEX one_row_each ON TABLE (openid); or let the"
-                " query"
-                " yield one row each: SELECT min(id) AS id, openid … GROUP BY openid (see audience-plan)",
+                " query yield one row each: SELECT min(id) AS id, openid … GROUP BY openid (see audience-plan)",
             )
         )
     if openids.empty:
         found.append(
             warn(
-                f"rows without an openid: {openids.empty:,}, one of them that of id {openids.empty_example}: each"
-                " is counted as rejected",
+                f"rows without an openid: {openids.empty:,}, one of them that of id {openids.empty_example}:"
+                " each is counted as rejected",
                 "add to the query: AND openid <> ''",
             )
         )
@@ -218,7 +215,7 @@ def judge_now(shown: str, column: str | None, *, is_guess: bool) -> Finding:
 async def counted(account: AccountSubject) -> int | None:
     """How many are eligible; None: not known."""
     try:
-        await account.ids()
+        ids = await account.ids()
     except AudienceUnavailableError:
         return None
-    return account.seen_ids.count
+    return ids.count if ids.whole else None

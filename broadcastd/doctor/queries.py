@@ -39,12 +39,10 @@ def tables_of(sql: str) -> dict[str, str]:
 
 async def audience_plan(account: AccountSubject) -> Findings:
     """Whether a slice's query reads a slice, or the table."""
-    ids = account.seen_ids
     try:
-        await account.ids()
+        ids = await account.ids()
     except AudienceUnavailableError:
-        if not ids.count:
-            return [skipped("the query cannot be run: see audience-ids")]
+        return [skipped("the query cannot be run: see audience-ids")]
     if ids.first is None or ids.last_of_slice is None:
         return [skipped("nobody is eligible: no slice to ask for")]
     pull = await account.inspection.plan_of_pull(account.now, ids.first, ids.last_of_slice)

@@ -31,6 +31,7 @@ PROPERTIES = (
 )
 CRONTABS = (Path("/etc/crontab"), Path("/etc/cron.d"), Path("/var/spool/cron/crontabs"))
 COMMAND_S = 5.0
+ENABLED = ("enabled", "enabled-runtime", "static", "generated")
 
 
 def systemd_runs() -> bool:
@@ -50,52 +51,34 @@ async def unit(subject: Subject) -> Findings:
 def judge_unit(name: str, shown: Mapping[str, str], pid: int | None) -> Findings:
     """`shown`: its properties, as systemctl has them; `pid`: of the daemon that answers."""
     if shown.get("LoadState") != "loaded":
-        return [
-            warn(
-                f"there is no unit {name}: nobody starts it with the machine, or again after a crash",
-                "scripts/install-service",
-            )
-        ]
-    found = []
+        gone = f"there is no unit {name}: nobody starts it with the machine, or again after a crash"
+        return [warn(gone, "scripts/install-service")]
+    found = _judge_state(name, shown, pid)
     enabled = shown.get("UnitFileState", "")
-    if enabled not in ("enabled", "enabled-runtime", "static", "generated") and not shown.get("TriggeredBy"):
-        found.append(
-            warn(
-                f"{name} is {enabled or 'not enabled'}: it is not started with the machine",
-                f"systemctl enable {name}",
-            )
-        )
-    active = shown.get("ActiveState", "")
-    if active == "failed":
-        found.append(fail(f"{name} has failed", f"journalctl -u {name} -n 50, then systemctl restart {name}"))
-    elif active not in ("active", "activating", "reloading"):
-        found.append(warn(f"{name} is {active or 'not active'}", f"systemctl start {name}"))
-    elif pid is not None and shown.get("MainPID", "0") not in ("0", str(pid)):
-        found.append(
-            fail(
-                f"{name} is process {shown['MainPID']}, and process {pid} answers on its port",
-                f"stop the other one: kill {pid}",
-            )
-        )
+    if enabled not in ENABLED and not shown.get("TriggeredBy"):
+        words = f"{name} is {enabled or 'not enabled'}: it is not started with the machine"
+        found.append(warn(words, f"systemctl enable {name}"))
     if shown.get("WatchdogUSec", "0") in ("0", "infinity", ""):
-        found.append(
-            warn(
-                f"{name} has no watchdog: a daemon that hangs is not started again",
-                f"systemctl edit {name}: [Service] WatchdogSec=30",
-            )
-        )
+        words = f"{name} has no watchdog: a daemon that hangs is not started again"
+        found.append(warn(words, f"systemctl edit {name}: [Service] WatchdogSec=30"))
     if shown.get("NeedDaemonReload") == "yes":
-        found.append(
-            warn(f"{name} was changed on disk", f"systemctl daemon-reload; systemctl restart {name}")
-        )
-    since = shown.get("ActiveEnterTimestamp", "")
-    restarts = shown.get("NRestarts", "0")
-    return found or [
-        ok(
-            f"{name}: enabled, active since {since}, watchdog {shown['WatchdogUSec']},"
-            f" restarted by systemd {restarts} times"
-        )
-    ]
+        mend = f"systemctl daemon-reload; systemctl restart {name}"
+        found.append(warn(f"{name} was changed on disk since", mend))
+    since, restarts = shown.get("ActiveEnterTimestamp", ""), shown.get("NRestarts", "0")
+    watchdog = f"watchdog {shown.get('WatchdogUSec')}"
+    return found or [ok(f"{name}: enabled, active since {since}, {watchdog}, started again {restarts} times")]
+
+
+def _judge_state(name: str, shown: Mapping[str, str], pid: int | None) -> Findings:
+    active, main = shown.get("ActiveState", ""), shown.get("MainPID", "0")
+    if active == "failed":
+        return [fail(f"{name} has failed", f"journalctl -u {name} -n 50, then systemctl restart {name}")]
+    if active not in ("active", "activating", "reloading"):
+        return [warn(f"{name} is {active or 'not active'}", f"systemctl start {name}")]
+    if pid is not None and main not in ("0", str(pid)):
+        words = f"{name} is process {main}, and process {pid} answers on its port"
+        return [fail(words, f"stop the other one: kill {pid}")]
+    return []
 
 
 def read_properties(text: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What is looked at: the settings, the daemon if there is one, each account; and what checks share."""
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -97,7 +98,7 @@ class AccountSubject:
         self.known_token = ""
         self.reach: Once[Reach] = Once(lambda: reach(settings.api_base, ANSWER_S / 2))
         self.server: Once[Server] = Once(self.inspection.server)
-        self.ids: Once[None] = Once(lambda: self.inspection.ids(self.now, self.seen_ids))
+        self._ids: Once[None] = Once(lambda: self.inspection.ids(self.now, self.seen_ids))
         self.token: Once[Token] = Once(self._token)
 
     async def _token(self) -> Token:
@@ -116,9 +117,16 @@ class AccountSubject:
         except (NoTokenError, TokenUnavailableError) as error:
             return Token(trouble=str(error))
 
+    async def ids(self) -> Ids:
+        """What one pass over the eligible ids sees in good time. Raises AudienceUnavailableError."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                await self._ids()
+        return self.seen_ids
+
     async def close(self) -> None:
         """End what is asked, hang up."""
-        for once in (self.reach, self.server, self.ids, self.token):
+        for once in (self.reach, self.server, self._ids, self.token):
             await once.close()
         await self.api.close()
         await self.database.close()

@@ -167,10 +167,10 @@ def judge_openids(openids: Openids) -> Findings:
     if openids.repeated:
         found.append(
             warn(
-                f"rows that repeat an openid: {openids.repeated:,}, that of id {openids.repeated_example}, say:"
+                f"rows that repeat an openid: {openids.repeated:,}, as id {openids.repeated_example}:"
                 " these people get each message more than once",
                 "delete the repeats, then: CREATE UNIQUE INDEX one_row_each ON TABLE (openid); or let the"
-                " query yield one row each: SELECT min(id) AS id, openid … GROUP BY openid (see audience-plan)",
+                " query yield one row each: SELECT min(id) AS id, openid … GROUP BY openid",
             )
         )
     if openids.empty:

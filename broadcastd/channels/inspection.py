@@ -60,7 +60,9 @@ async def reach(api_base: str, most_s: float) -> Reach:
 
 
 async def _ask(url: URL, address: str) -> Reach:
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+    trust = ssl.create_default_context() if url.scheme == "https" else False
+    connector = aiohttp.TCPConnector(ssl=trust)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         begun_s, before = time.monotonic(), datetime.now(UTC)
         async with session.get(url, allow_redirects=False) as response:
             after = datetime.now(UTC)

@@ -240,6 +240,8 @@ _COUNTS = (
     " count(DISTINCT CASE WHEN openid <> '' THEN {exact} END),"
     " min(CASE WHEN openid IS NULL OR openid = '' THEN id END)"
 )
+_MADE = r"(?:MATERIALIZE|CO-ROUTINE) (\S+)"
+"""Here SQLite works out what is then read like a table; MySQL calls such a one <derived2>."""
 
 
 def _number(value: Any) -> int | Flaw:
@@ -279,6 +281,7 @@ def _step(row: dict[str, Any]) -> Step:
 def _steps_of_sqlite(rows: Sequence[dict[str, Any]]) -> list[Step]:
     """SQLite's lines are a tree: what is below a MATERIALIZE or CO-ROUTINE is worked out for itself."""
     derived: set[int] = set()
+    made = {found[1] for row in rows if (found := re.match(_MADE, str(row["detail"])))}
     steps = []
     for row in rows:
         detail = str(row["detail"])
@@ -290,7 +293,7 @@ def _steps_of_sqlite(rows: Sequence[dict[str, Any]]) -> list[Step]:
             whole = OF_INDEX if index is not None else WHOLE
             steps.append(
                 Step(
-                    table=found[2],
+                    table=f"<{found[2]}>" if found[2] in made else found[2],
                     access=whole if found[1] == "SCAN" else "range",
                     key=index[1] if index is not None else "",
                     extra=found[3].strip(),

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.connector import Connection
 from yarl import URL
 
 from broadcastd.channels.wechat import WechatApi
@@ -61,7 +62,7 @@ async def reach(api_base: str, most_s: float) -> Reach:
 
 async def _ask(url: URL, address: str) -> Reach:
     trust = ssl.create_default_context() if url.scheme == "https" else False
-    connector = aiohttp.TCPConnector(ssl=trust)
+    connector = _Connector(ssl=trust)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         begun_s, before = time.monotonic(), datetime.now(UTC)
         async with session.get(url, allow_redirects=False) as response:
@@ -69,18 +70,26 @@ async def _ask(url: URL, address: str) -> Reach:
             return Reach(
                 address=address,
                 took_s=time.monotonic() - begun_s,
-                certificate_until=_certificate_until(response),
+                certificate_until=connector.certificate_until,
                 ahead_s=_ahead_s(response.headers.get("Date", ""), before, after),
             )
 
 
-def _certificate_until(response: aiohttp.ClientResponse) -> datetime | None:
-    transport = response.connection.transport if response.connection is not None else None
-    tls = transport.get_extra_info("ssl_object") if transport is not None else None
-    certificate = tls.getpeercert() if tls is not None else None
-    if not certificate:
-        return None
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
+class _Connector(aiohttp.TCPConnector):
+    """Looks at the certificate: a short answer's connection is gone before anybody else could."""
+
+    certificate_until: datetime | None = None
+
+    async def connect(self, *arguments: Any, **options: Any) -> Connection:
+        """See aiohttp."""
+        connection = await super().connect(*arguments, **options)
+        transport = connection.transport
+        tls = None if transport is None else transport.get_extra_info("ssl_object")
+        certificate = None if tls is None else tls.getpeercert()
+        if certificate:
+            ends_s = ssl.cert_time_to_seconds(certificate["notAfter"])
+            self.certificate_until = datetime.fromtimestamp(ends_s, UTC)
+        return connection
 
 
 def _ahead_s(date: str, before: datetime, after: datetime) -> float | None:

@@ -74,7 +74,7 @@ async def other_ports(subject: Subject) -> Findings:
         listens = await in_thread(partial(_listens, host, number))
         holder = await in_thread(partial(port_holder, number)) if listens else ""
         findings.append(judge_other(f"{what} {host}:{number}", runs, holder))
-    return findings or [skipped("no account has a callback")]
+    return findings or [skipped("none is in the settings: no account has a callback")]
 
 
 def judge_other(there: str, runs: bool, holder: str) -> Finding:
@@ -88,7 +88,8 @@ def judge_other(there: str, runs: bool, holder: str) -> Finding:
 
 def _others(subject: Subject) -> Iterator[tuple[str, str, int]]:
     settings = subject.whole
-    if any(account.callback is not None for account in settings.accounts.values()):
+    hears = any(account.callback is not None for account in settings.accounts.values())
+    if hears and settings.callback.port:  # 0: whichever is free
         yield "callback", settings.callback.host, settings.callback.port
     http: Any = getattr(settings, "http", None)
     if http is not None and getattr(http, "port", None):

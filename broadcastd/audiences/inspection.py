@@ -208,7 +208,7 @@ class Inspection:
         return await self._plan(own_statement(statement, "openid"), {"openid": openid})
 
     async def _plan(self, statement: sa.TextClause, values: dict[str, Any]) -> list[Step]:
-        how = "EXPLAIN" if self.is_mysql else "EXPLAIN QUERY PLAN"
+        how = "EXPLAIN FORMAT=TRADITIONAL" if self.is_mysql else "EXPLAIN QUERY PLAN"
         async with self._database.connection() as connection:
             found = await connection.execute(sa.text(f"{how} {statement.text}"), values)
             rows = [dict(row) for row in found.mappings()]

@@ -35,6 +35,8 @@ class OfAccount:
     name: str
     run: Callable[[AccountSubject], Awaitable[Findings]]
     where: Where
+    needs_database: bool = False
+    """It is not run when the database cannot be used at all: that is said once."""
 
 
 Check = OfMachine | OfAccount
@@ -55,14 +57,14 @@ CHECKS: tuple[Check, ...] = (
     OfMachine("ledger-pages", ledger.ledger_pages),
     OfMachine("ledger-server", ledger.ledger_server, Where.LEDGER),
     OfAccount("audience", audience.audience, Where.SITE),
-    OfAccount("audience-server", audience.audience_server, Where.SITE),
-    OfAccount("audience-ids", audience.audience_ids, Where.SITE),
-    OfAccount("audience-openids", audience.audience_openids, Where.SITE),
-    OfAccount("audience-plan", queries.audience_plan, Where.SITE),
-    OfAccount("audience-now", audience.audience_now, Where.SITE),
-    OfAccount("audience-rights", queries.audience_rights, Where.SITE),
+    OfAccount("audience-server", audience.audience_server, Where.SITE, needs_database=True),
+    OfAccount("audience-ids", audience.audience_ids, Where.SITE, needs_database=True),
+    OfAccount("audience-openids", audience.audience_openids, Where.SITE, needs_database=True),
+    OfAccount("audience-plan", queries.audience_plan, Where.SITE, needs_database=True),
+    OfAccount("audience-now", audience.audience_now, Where.SITE, needs_database=True),
+    OfAccount("audience-rights", queries.audience_rights, Where.SITE, needs_database=True),
     OfAccount("callback", queries.callback, Where.HERE),
-    OfAccount("callback-sql", queries.callback_sql, Where.SITE),
+    OfAccount("callback-sql", queries.callback_sql, Where.SITE, needs_database=True),
     OfAccount("api", wechat.api, Where.WECHAT),
     OfAccount("clock", wechat.clock, Where.WECHAT),
     OfAccount("token", wechat.token, Where.WECHAT),

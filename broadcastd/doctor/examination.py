@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from broadcastd.doctor.checks import CHECKS, Check, OfMachine, Where
+from broadcastd.doctor.checks import CHECKS, Check, OfAccount, OfMachine, Where
 from broadcastd.doctor.finding import Finding, Findings, Verdict, fail, skipped
 from broadcastd.doctor.hiding import Hiding
 from broadcastd.doctor.subject import BOUND_S, AccountSubject, Subject
-from broadcastd.errors import BroadcastdError
+from broadcastd.errors import AudienceUnavailableError, BroadcastdError
 
 _NO_SETTINGS = skipped("the settings cannot be used")
 _OFFLINE = skipped("--offline: it asks another machine")
+_NO_DATABASE = skipped("the database cannot be used: see audience")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def _runs(check: Check, subject: Subject) -> list[tuple[str | None, Coroutine[An
             account.name,
             _said(_OFFLINE)
             if subject.offline and _is_far(check.where, account)
-            else _bounded(partial(check.run, account)),
+            else _bounded(partial(_of_account, check, account)),
         )
         for account in subject.accounts
     ]
@@ -80,6 +81,15 @@ async def _of_machine(check: OfMachine, subject: Subject) -> Findings:
     if subject.offline and check.where is Where.LEDGER and subject.ledger_file is None:
         return [_OFFLINE]
     return await _bounded(partial(check.run, subject))
+
+
+async def _of_account(check: OfAccount, account: AccountSubject) -> Findings:
+    if check.needs_database:
+        try:
+            await account.server()
+        except AudienceUnavailableError:
+            return [_NO_DATABASE]
+    return await check.run(account)
 
 
 def _is_far(where: Where, account: AccountSubject) -> bool:
@@ -96,8 +106,11 @@ async def _bounded(run: Callable[[], Awaitable[Findings]]) -> Findings:
         async with asyncio.timeout(BOUND_S):
             return await run()
     except TimeoutError:
-        return [fail(f"no end to it within {BOUND_S:g} s: what it asks does not answer")]
+        words = f"no end to it within {BOUND_S:g} s: what it asks does not answer"
+        return [fail(words, "see what else fails here, and try again")]
+    except AudienceUnavailableError as error:
+        return [fail(str(error), "see audience and audience-ids")]
     except BroadcastdError as error:
-        return [fail(str(error))]
+        return [fail(str(error), "see what else fails here")]
     except Exception as error:
         return [fail(f"the check itself broke ({type(error).__name__}: {error})", "please report it")]

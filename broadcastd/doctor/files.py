@@ -1,5 +1,6 @@
 """The settings, who may read them, and where the daemon writes."""
 
+import asyncio
 import grp
 import os
 import pwd
@@ -11,7 +12,6 @@ from pathlib import Path
 from broadcastd import settings_file
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, warn
 from broadcastd.doctor.subject import Subject, user_name
-from broadcastd.doctor.waiting import in_thread
 from broadcastd.errors import SettingsError
 from broadcastd.ledgers.identity import default_folder
 from broadcastd.settings import IDENTITY_OFF
@@ -106,7 +106,7 @@ def is_private_group(gid: int, owner: int) -> bool:
 async def permissions(subject: Subject) -> Findings:
     """Who may read what is secret; the daemon must, nobody else."""
     daemon = Person.of(await subject.user_id()) if subject.settings is not None else Person.of(os.geteuid())
-    return await in_thread(lambda: _permissions(subject, daemon))
+    return await asyncio.to_thread(lambda: _permissions(subject, daemon))
 
 
 def _permissions(subject: Subject, daemon: Person) -> Findings:
@@ -122,7 +122,7 @@ def _permissions(subject: Subject, daemon: Person) -> Findings:
             name = user_name(daemon.uid)
             found = fail(f"{path} cannot be read by {name}, the daemon's user", f"chown {name} {path}")
         findings.append(found)
-    return [one for one in findings if one] or [ok(f"{looked_at} files that hold secrets are well kept")]
+    return [one for one in findings if one] or [ok(f"well kept: {looked_at} of those that hold secrets")]
 
 
 def _secret_files(subject: Subject) -> Iterator[Path]:
@@ -144,7 +144,7 @@ def _secret_files(subject: Subject) -> Iterator[Path]:
 async def folders(subject: Subject) -> Findings:
     """Whether the daemon can write where it must."""
     daemon = Person.of(await subject.user_id())
-    return await in_thread(lambda: _folders(subject, daemon))
+    return await asyncio.to_thread(lambda: _folders(subject, daemon))
 
 
 def _folders(subject: Subject, daemon: Person) -> Findings:

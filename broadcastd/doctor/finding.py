@@ -20,7 +20,7 @@ class Finding:
     verdict: Verdict
     seen: str
     mend: tuple[str, ...] = ()
-    """What to type or to do, for `WARN` and `FAIL`."""
+    """What to type or to do: never empty for `WARN` and `FAIL`."""
 
 
 Findings = list[Finding]
@@ -31,14 +31,14 @@ def ok(seen: str) -> Finding:
     return Finding(Verdict.OK, seen)
 
 
-def warn(seen: str, *mend: str) -> Finding:
+def warn(seen: str, mend: str, *more: str) -> Finding:
     """It works, and should be seen to."""
-    return Finding(Verdict.WARN, seen, mend)
+    return Finding(Verdict.WARN, seen, (mend, *more))
 
 
-def fail(seen: str, *mend: str) -> Finding:
+def fail(seen: str, mend: str, *more: str) -> Finding:
     """It must be mended."""
-    return Finding(Verdict.FAIL, seen, mend)
+    return Finding(Verdict.FAIL, seen, (mend, *more))
 
 
 def skipped(why: str) -> Finding:

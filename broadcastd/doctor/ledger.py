@@ -1,5 +1,6 @@
 """The ledger: which it is, whether it is the true one, its disk, its pages, its server."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ import sqlalchemy as sa
 
 from broadcastd.doctor.files import identity_folder
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, skipped, warn
-from broadcastd.doctor.subject import ANSWER_S, Line, Subject
-from broadcastd.doctor.waiting import in_thread
+from broadcastd.doctor.subject import Line, Subject
+from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ledgers import inspection, mysql
 from broadcastd.ledgers.identity import Place, this_machine
 from broadcastd.ledgers.inspection import Seen
@@ -25,25 +26,40 @@ PACKET_LEAST = 4 * MB
 NETWORK_TYPES = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "fuse.sshfs", "afs", "lustre", "ncpfs")
 MEMORY_TYPES = ("tmpfs", "ramfs")
 MOUNTS = Path("/proc/self/mountinfo")
+_UNREADABLE = skipped("it cannot be read: see ledger")
 
 
 async def ledger(subject: Subject) -> Findings:
     """Which one, in which version."""
     file = subject.ledger_file
+    try:
+        return [await (_of_file(subject, file) if file is not None else _of_server(subject))]
+    except LedgerUnavailableError as error:
+        return [fail(str(error), _by_hand(subject.whole.ledger.url.get_secret_value(), file))]
+
+
+async def _of_file(subject: Subject, file: Path) -> Finding:
+    seen = await subject.ledger_seen()
+    holder, size = inspection.lock_holder(file), _size(file)
+    where = f"{file} ({size / MB:,.1f} MB)" if size else str(file)
+    user = f"process {holder}" if holder else None
+    return judge_version(where, seen, upgrades_itself=True, user=user)
+
+
+async def _of_server(subject: Subject) -> Finding:
+    found = await subject.ledger_server()
+    address = mysql.address(subject.whole.ledger.url.get_secret_value())
+    where = f"{address} ({found.variables.get('version', 'of no version')})"
+    user = "a daemon" if found.in_use else None
+    return judge_version(where, found.seen, upgrades_itself=False, user=user)
+
+
+def _by_hand(url: str, file: Path | None) -> str:
     if file is not None:
-        seen = await in_thread(lambda: inspection.look_at_file(file))
-        holder = inspection.lock_holder(file)
-        size = _size(file)
-        where = f"{file} ({size / MB:,.1f} MB)" if size else str(file)
-        return [
-            judge_version(where, seen, upgrades_itself=True, user=f"process {holder}" if holder else None)
-        ]
-    url = subject.whole.ledger.url.get_secret_value()
-    found = await inspection.look_at_server(url, ANSWER_S)
-    where = f"{mysql.address(url)} ({found.variables.get('version', 'of no version')})"
-    return [
-        judge_version(where, found.seen, upgrades_itself=False, user="a daemon" if found.in_use else None)
-    ]
+        return f"look at it: ls -l {file}*; sqlite3 {file} 'PRAGMA quick_check'"
+    parts = sa.make_url(url)
+    there = f"-h {parts.host or 'localhost'} -P {parts.port or 3306}"
+    return f"try it by hand: mariadb {there} -u {parts.username or 'USER'} -p {parts.database}"
 
 
 def judge_version(where: str, seen: Seen, *, upgrades_itself: bool, user: str | None) -> Finding:
@@ -89,19 +105,20 @@ async def ledger_copy(subject: Subject) -> Findings:
 
 
 async def _copy_at_rest(subject: Subject) -> Finding:
-    file, url = subject.ledger_file, subject.whole.ledger.url.get_secret_value()
-    if file is None:
-        seen = (await inspection.look_at_server(url, ANSWER_S)).seen
-    else:
-        seen = await in_thread(lambda: inspection.look_at_file(file))
+    file = subject.ledger_file
+    try:
+        seen = await subject.ledger_seen()
+    except LedgerUnavailableError:
+        return _UNREADABLE
     if seen.identity is None:
         return skipped("no daemon has worked on it yet")
     uid = await subject.user_id()
     folder = identity_folder(subject, uid)
     if folder is None or (uid != os.geteuid() and not os.access(folder, os.R_OK | os.X_OK)):
         return skipped(f"{folder} can only be read by the daemon's user")
+    url = subject.whole.ledger.url.get_secret_value()
     place = Place(this_machine(), str(file) if file is not None else mysql.address(url))
-    return judge_copy(await in_thread(lambda: inspection.copied(seen.identity, place, folder)))
+    return judge_copy(await asyncio.to_thread(lambda: inspection.copied(seen.identity, place, folder)))
 
 
 def judge_copy(why: str) -> Finding:
@@ -120,8 +137,8 @@ async def ledger_disk(subject: Subject) -> Findings:
     if file is None:
         return [skipped("the ledger is in a database server, which does not tell")]
     folder = next(one for one in file.parents if one.exists())
-    usage = await in_thread(lambda: shutil.disk_usage(folder))
-    mounts = await in_thread(lambda: MOUNTS.read_text(encoding="utf-8"))
+    usage = await asyncio.to_thread(lambda: shutil.disk_usage(folder))
+    mounts = await asyncio.to_thread(lambda: MOUNTS.read_text(encoding="utf-8"))
     kind = file_system(folder, mounts)
     return [judge_room(folder, usage.free, subject.whole.ledger.reserve_mb), *judge_kind(folder, kind)]
 
@@ -179,7 +196,7 @@ async def ledger_pages(subject: Subject) -> Findings:
         return [skipped("the ledger is in a database server, which sees to that")]
     if not file.exists():
         return [skipped("there is no ledger yet")]
-    return [judge_pages(file, await in_thread(lambda: inspection.quick_check(file, CHECK_S)))]
+    return [judge_pages(file, await asyncio.to_thread(lambda: inspection.quick_check(file, CHECK_S)))]
 
 
 def judge_pages(file: Path, found: list[str] | None) -> Finding:
@@ -202,7 +219,10 @@ async def ledger_server(subject: Subject) -> Findings:
     if subject.ledger_file is not None:
         return [skipped("the ledger is a file")]
     url = subject.whole.ledger.url.get_secret_value()
-    found = await inspection.look_at_server(url, ANSWER_S)
+    try:
+        found = await subject.ledger_server()
+    except LedgerUnavailableError:
+        return [_UNREADABLE]
     host = sa.make_url(url).host
     remote = host is not None and host not in LOOPBACK
     return judge_server(found.variables, found.cipher, remote=remote)

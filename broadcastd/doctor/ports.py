@@ -1,14 +1,13 @@
 """Who listens where, and what the daemon says of itself."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from broadcastd import __version__
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, skipped, warn
 from broadcastd.doctor.subject import EVERYWHERE, REPLY_S, Daemon, Line, Subject
-from broadcastd.doctor.waiting import in_thread
 from broadcastd.ledgers.inspection import lock_holder
 from broadcastd.settings import LOOPBACK, ServerSettings
 from broadcastd.wire.port_holder import port_holder
@@ -22,7 +21,7 @@ async def port(subject: Subject) -> Findings:
     """The frames' port."""
     daemon = await subject.daemon()
     server = subject.whole.server
-    holder = await in_thread(lambda: port_holder(server.port))
+    holder = await asyncio.to_thread(lambda: port_holder(server.port))
     file = subject.ledger_file
     at_work = lock_holder(file) if file is not None else None
     found = [judge_port(server, daemon, holder, at_work)]
@@ -71,8 +70,8 @@ async def other_ports(subject: Subject) -> Findings:
     runs = (await subject.daemon()).line is Line.ANSWERS
     findings = []
     for what, host, number in _others(subject):
-        listens = await in_thread(partial(_listens, host, number))
-        holder = await in_thread(partial(port_holder, number)) if listens else ""
+        listens = await asyncio.to_thread(_listens, host, number)
+        holder = await asyncio.to_thread(port_holder, number) if listens else ""
         findings.append(judge_other(f"{what} {host}:{number}", runs, holder))
     return findings or [skipped("none is in the settings: no account has a callback")]
 

@@ -1,5 +1,6 @@
 """Who starts it again, who notices when it is down, and whom they tell."""
 
+import asyncio
 import contextlib
 import re
 import subprocess
@@ -11,7 +12,6 @@ from pydantic import SecretStr
 
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, skipped, warn
 from broadcastd.doctor.subject import Subject
-from broadcastd.doctor.waiting import in_thread
 
 SYSTEMD_RUNS = Path("/run/systemd/system")
 """sd_booted(3)."""
@@ -45,7 +45,7 @@ async def unit(subject: Subject) -> Findings:
         return [skipped("systemd does not run here")]
     pid = (await subject.daemon()).pid
     name = _unit_of(pid) or UNIT
-    return judge_unit(name, await in_thread(lambda: _shown(name)), pid)
+    return judge_unit(name, await asyncio.to_thread(lambda: _shown(name)), pid)
 
 
 def judge_unit(name: str, shown: Mapping[str, str], pid: int | None) -> Findings:
@@ -110,10 +110,10 @@ async def monitor(subject: Subject) -> Findings:
     """Whether somebody looks at it every minute."""
     del subject
     if systemd_runs():
-        shown = await in_thread(lambda: _shown(TIMER))
+        shown = await asyncio.to_thread(lambda: _shown(TIMER))
         if shown.get("LoadState") == "loaded":
             return [judge_timer(shown)]
-    lines = await in_thread(lambda: list(_cron_lines()))
+    lines = await asyncio.to_thread(lambda: list(_cron_lines()))
     return [judge_cron(lines)]
 
 

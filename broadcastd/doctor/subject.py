@@ -20,9 +20,9 @@ from broadcastd.channels.quota import WechatQuotas
 from broadcastd.channels.token_api import ask_for_token
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock, SystemClock
-from broadcastd.doctor.waiting import Once, in_thread
-from broadcastd.errors import NoDaemonError, SettingsError, TokenUnavailableError
-from broadcastd.ledgers.inspection import lock_holder
+from broadcastd.doctor.waiting import DaemonThreads, Once
+from broadcastd.errors import AudienceUnavailableError, NoDaemonError, SettingsError, TokenUnavailableError
+from broadcastd.ledgers.inspection import Seen, ServerSeen, lock_holder, look_at_file, look_at_server
 from broadcastd.settings import AccountSettings, ServerSettings, Settings
 from broadcastd.shared_token import NoTokenError
 from broadcastd.wire import dial
@@ -112,8 +112,11 @@ class AccountSubject:
             if settings.token.source == "api" and settings.app_secret is not None:
                 granted = await ask_for_token(self.api, settings.app_id, settings.app_secret)
                 return Token(granted.token, granted.expires_in_s)
+            await self.server()  # else it would wait for a database that is known to be away
             source = TableTokenSource(self.database, settings.token.query, self.name, self.clock)
             return Token(await source.token())
+        except AudienceUnavailableError as error:
+            return Token(trouble=f"the access token cannot be read: {error}")
         except (NoTokenError, TokenUnavailableError) as error:
             return Token(trouble=str(error))
 
@@ -147,6 +150,7 @@ class Subject:
             self.trouble = str(error)
         self.accounts: list[AccountSubject] = []
         self.daemon: Once[Daemon] = Once(self._daemon)
+        self.ledger_server: Once[ServerSeen] = Once(self._ledger_server)
 
     @property
     def whole(self) -> Settings:
@@ -162,8 +166,18 @@ class Subject:
         scheme = "sqlite:///"
         return Path(url.removeprefix(scheme)).resolve() if url.startswith(scheme) else None
 
+    async def _ledger_server(self) -> ServerSeen:
+        return await look_at_server(self.whole.ledger.url.get_secret_value(), ANSWER_S)
+
+    async def ledger_seen(self) -> Seen:
+        """What the ledger says of itself. Raises LedgerUnavailableError."""
+        file = self.ledger_file
+        if file is None:
+            return (await self.ledger_server()).seen
+        return await asyncio.to_thread(look_at_file, file)
+
     async def _daemon(self) -> Daemon:
-        return await in_thread(lambda: ask_daemon(self.whole.server))
+        return await asyncio.to_thread(lambda: ask_daemon(self.whole.server))
 
     async def daemon_pid(self) -> int | None:
         """Of the daemon: as it says, or as the lock of its ledger does."""
@@ -183,6 +197,7 @@ class Subject:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["Subject"]:
         """With its accounts; nothing is connected before a check wants it."""
+        asyncio.get_running_loop().set_default_executor(DaemonThreads())
         if self.settings is not None:
             self.accounts = [
                 AccountSubject(name, account, self.clock) for name, account in self.settings.accounts.items()
@@ -191,6 +206,7 @@ class Subject:
             yield self
         finally:
             await self.daemon.close()
+            await self.ledger_server.close()
             for account in self.accounts:
                 await account.close()
 

@@ -3,35 +3,33 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def in_thread(do: Callable[[], T]) -> T:
-    """Run what may block, such as a disk that hangs. Given up, it keeps nobody: its thread is a daemon."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
+class DaemonThreads(ThreadPoolExecutor):
+    """An event loop's executor that nobody waits for at the end: a disk or a name server may hang."""
 
-    def tell(result: T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """Each call has a thread of its own."""
+        future: Future[T] = Future()
 
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = do()
-        except Exception as caught:
-            error = caught
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(tell, result, error)
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:
+                future.set_exception(error)
 
-    threading.Thread(target=run, name="doctor", daemon=True).start()
-    return await done
+        threading.Thread(target=run, name="doctor", daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing to wait for."""
 
 
 class Once(Generic[T]):

@@ -1,5 +1,6 @@
 """The doctor at a real MariaDB: plans, ids, openids, rights, clock, and a ledger there."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ def test_a_wrong_password_and_no_server(tmp_path: Path, site: PrivateMariaDb) ->
     assert not any("not-the-password" in str(one) for one in told)
     away = finding_of(settings(tmp_path, "mysql://u:p@127.0.0.1:9/site"), "audience")
     assert (away.verdict, "cannot be reached" in away.seen) == (FAIL, True)
+
+
+def test_servers_that_hang_keep_nobody(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        url = f"mysql://u:p4ssw0rd@127.0.0.1:{silent.getsockname()[1]}"
+        path = settings(tmp_path, f"{url}/site", ledger_url=f"{url}/ledger")
+        told = ask_doctor(path, "audience", "ledger", "token", "quota")
+    failed = {one.check: one.finding for one in told if one.finding.verdict is not SKIPPED}
+    assert set(failed) == {"audience", "ledger", "token"}
+    assert all("does not answer" in one.seen or "no answer" in one.seen for one in failed.values())
+    assert all(one.mend for one in failed.values())
 
 
 @pytest.fixture

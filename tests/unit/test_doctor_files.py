@@ -220,4 +220,4 @@ def test_a_first_word_chooses_all_that_begin_with_it():
 def test_only_a_failure_fails():
     told = [Told("x", None, finding) for finding in (ok("a"), warn("b", "c"), skipped("d"))]
     assert passed(told)
-    assert not passed([*told, Told("y", None, fail("e"))])
+    assert not passed([*told, Told("y", None, fail("e", "f"))])

@@ -85,10 +85,10 @@ def _printer() -> "Callable[[Told], None]":
     def tell(one: "Told") -> None:
         verdict = one.finding.verdict.value
         name = one.check if one.account is None else f"{one.check} {one.account}"
-        head = Text(f"{verdict:<8}", style=STYLES[verdict]) + Text(f"{name:<25} ", style="bold")
-        out.print(head + plain(one.finding.seen))
+        seen = plain(one.finding.seen)
+        out.print(Text.assemble((f"{verdict:<8}", STYLES[verdict]), (f"{name:<25} ", "bold"), seen))
         for mend in one.finding.mend:
-            out.print(Text(" " * 9 + "→ ") + plain(mend))
+            out.print(Text.assemble(" " * 9 + "→ ", plain(mend)))
 
     return tell
 

@@ -138,27 +138,19 @@ def judge_ids(ids: Ids) -> Findings:
         )
         for flaw, count in ids.flaws.items()
     ]
-    if not ids.whole:
-        findings.append(
-            warn(
-                f"{ids.count:,} ids in {ids.took_s:.0f} s, and no end: a job begins slowly",
-                "see audience-plan",
-            )
-        )
-    if ids.whole and not ids.count:
-        return [
-            warn(
-                "nobody is eligible: a job would be held",
-                "run the query by hand; see audience-now, if it compares with :now",
-            )
-        ]
-    words = f"{ids.count:,} are eligible (ids {ids.first} to {ids.last}), read in {ids.took_s:.1f} s"
+    if not ids.count:
+        if not ids.whole:
+            return [warn("no id within 8 s: a job begins slowly", "see audience-plan")]
+        mend = "run the query by hand; see audience-now, if it compares with :now"
+        return [warn("nobody is eligible: a job would be held", mend)]
+    so_far = "are eligible" if ids.whole else "and more are eligible"
+    words = f"{ids.count:,} {so_far} (ids {ids.first} to {ids.last}), read in {ids.took_s:.1f} s"
     return findings or [ok(f"{words}; each id once, in order")]
 
 
 async def audience_openids(account: AccountSubject) -> Findings:
     """Whether each row is a person of its own."""
-    return judge_openids(await account.inspection.openids(account.now))
+    return judge_openids(await account.openids())
 
 
 def judge_openids(openids: Openids) -> Findings:
@@ -216,6 +208,6 @@ async def counted(account: AccountSubject) -> int | None:
     """How many are eligible; None: not known."""
     try:
         ids = await account.ids()
+        return ids.count if ids.whole else (await account.openids()).rows
     except AudienceUnavailableError:
         return None
-    return ids.count if ids.whole else None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -169,36 +170,38 @@ async def callback_sql(account: AccountSubject) -> Findings:
     statements = statements_of(account.settings)
     if not statements:
         return [skipped("no callback, or none of its statements is set")]
-    findings = [await _statement(account, key, sql) for key, sql in statements.items()]
-    troubles = [one for one in findings if one is not None]
+    found: dict[Finding, list[str]] = {}
+    for key, sql in statements.items():
+        trouble = await _statement(account, sql)
+        if trouble is not None:
+            found.setdefault(trouble, []).append(key)
+    # Said once of all that it is true of: they are much alike.
+    troubles = [replace(one, seen=f"{', '.join(keys)}: {one.seen}") for one, keys in found.items()]
     return troubles or [ok(f"{', '.join(statements)} can be run")]
 
 
-async def _statement(account: AccountSubject, key: str, sql: str) -> Finding | None:
+async def _statement(account: AccountSubject, sql: str) -> Finding | None:
     if not sql.lower().startswith(EXPLAINED):
-        return skipped(f"{key}: it cannot be tried without being run")
+        return skipped("it cannot be tried without being run")
     url = sa.make_url(account.settings.audience.url.get_secret_value())
     try:
         steps = await account.inspection.plan_of(sql, NOBODY)
     except AudienceUnavailableError as error:
+        if "command denied" not in str(error):
+            return fail(str(error), "correct it in the settings")
         verb = sql.split(maxsplit=1)[0].upper()
         named = next(iter(tables_of(sql).values()), "TABLE")
-        if "command denied" in str(error):
-            return fail(
-                f"{key}: {error}",
-                f"GRANT {verb} ON {url.database}.{named} TO this user (see audience-rights)",
-            )
-        return fail(f"{key}: {error}", f"correct callback.{key}")
-    return judge_statement(key, sql, steps)
+        return fail(str(error), f"GRANT {verb} ON {url.database}.{named} TO this user (see audience-rights)")
+    return judge_statement(sql, steps)
 
 
-def judge_statement(key: str, sql: str, steps: Sequence[Step]) -> Finding | None:
+def judge_statement(sql: str, steps: Sequence[Step]) -> Finding | None:
     """A reply must not read the whole table; None: it does not."""
     for step in steps:
         if step.access in (WHOLE, OF_INDEX) and (step.rows or 0) >= FEW_ROWS:
             name = tables_of(sql).get(step.table, step.table)
             return warn(
-                f"callback.{key} reads the whole of {name} ({step.rows:,} rows) for each reply",
+                f"each reply reads the whole of {name} ({step.rows:,} rows)",
                 f"CREATE INDEX broadcastd_openid ON {name} (openid)",
             )
     return None

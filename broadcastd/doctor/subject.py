@@ -13,7 +13,7 @@ from typing import Any
 
 from broadcastd import settings_file
 from broadcastd.audiences.engine import open_database
-from broadcastd.audiences.inspection import Ids, Inspection, Server
+from broadcastd.audiences.inspection import Ids, Inspection, Openids, Server
 from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.channels.inspection import Reach, reach
 from broadcastd.channels.quota import WechatQuotas
@@ -99,6 +99,7 @@ class AccountSubject:
         self.reach: Once[Reach] = Once(lambda: reach(settings.api_base, ANSWER_S / 2))
         self.server: Once[Server] = Once(self.inspection.server)
         self._ids: Once[None] = Once(lambda: self.inspection.ids(self.now, self.seen_ids))
+        self.openids: Once[Openids] = Once(lambda: self.inspection.openids(self.now))
         self.token: Once[Token] = Once(self._token)
 
     async def _token(self) -> Token:
@@ -129,7 +130,7 @@ class AccountSubject:
 
     async def close(self) -> None:
         """End what is asked, hang up."""
-        for once in (self.reach, self.server, self._ids, self.token):
+        for once in (self.reach, self.server, self._ids, self.openids, self.token):
             await once.close()
         await self.api.close()
         await self.database.close()

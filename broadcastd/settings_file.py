@@ -75,6 +75,34 @@ def load_server(path: Path | None) -> ServerSettings:
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
 
 
+def secret_files(path: Path | None) -> dict[str, Path]:
+    """The files that hold secrets: dotted key, as `accounts.default.app_secret_file`, to path.
+
+    Raises SettingsError when the settings cannot be read.
+    """
+    values = _merged(_read(path) if path is not None else {})
+    base = path.resolve().parent if path is not None else Path.cwd()
+    found = {}
+    for *parents, key in FILE_KEYS:
+        for where, section in _named_sections(values, parents):
+            if f"{key}_file" in section:
+                found[f"{where}{key}_file"] = base / str(section[f"{key}_file"])
+    return found
+
+
+def _named_sections(values: Any, parents: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    found: list[tuple[str, Any]] = [("", values)]
+    for parent in parents:
+        found = [
+            (f"{where}{name}.", inner)
+            for where, section in found
+            if isinstance(section, Mapping)
+            for name, inner in section.items()
+            if parent in ("*", name)
+        ]
+    return [(where, section) for where, section in found if isinstance(section, dict)]
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -124,7 +152,7 @@ def _merged(values: dict[str, Any]) -> dict[str, Any]:
 
 def _secrets_from_files(values: dict[str, Any], base: Path) -> None:
     for *parents, key in FILE_KEYS:
-        for section in _sections(values, parents):
+        for _, section in _named_sections(values, parents):
             name = section.pop(f"{key}_file", None)
             if name is None:
                 continue
@@ -139,17 +167,6 @@ def _secrets_from_files(values: dict[str, Any], base: Path) -> None:
                 raise SettingsError(
                     f"{where}: {base / str(name)} cannot be read: {error.strerror}"
                 ) from error
-
-
-def _sections(values: Any, parents: list[str]) -> list[dict[str, Any]]:
-    found = [values]
-    for parent in parents:
-        nexts: list[Any] = []
-        for section in found:
-            if isinstance(section, Mapping):
-                nexts += section.values() if parent == "*" else [section.get(parent)]
-        found = nexts
-    return [section for section in found if isinstance(section, dict)]
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:

@@ -24,18 +24,19 @@ class SqlAudience:
         self._database = database
         self._timezone = ZoneInfo(settings.timezone)
         self._settings = settings.audience
-        self._known: _Statements | None = None
+        self._known: Statements | None = None
 
-    async def _statements(self) -> "_Statements":
+    async def statements(self) -> "Statements":
         """Built at the first use: what `:now` is depends on the site's own columns."""
         if self._known is None:
             now = self._settings.now
             kind = await now_kind(self._database, self._settings.query) if now == "auto" else now
             is_mysql = self._database.engine.dialect.name == "mysql"
-            self._known = _Statements(self._settings.query, kind, typed=is_mysql)
+            self._known = Statements(self._settings.query, kind, typed=is_mysql)
         return self._known
 
-    def _values(self, statements: "_Statements", now: datetime, **values: int) -> dict[str, Any]:
+    def values(self, statements: "Statements", now: datetime, **values: int) -> dict[str, Any]:
+        """What a statement takes: `values`, and `:now` where the query has one."""
         if not statements.takes_now:
             return dict(values)
         local = now.astimezone(self._timezone)
@@ -45,9 +46,9 @@ class SqlAudience:
     @contextlib.asynccontextmanager
     async def ids(self, now: datetime, after: int | None) -> AsyncIterator[AsyncIterator[Sequence[int]]]:
         """See `Audience`. One server-side cursor: memory stays flat whatever the audience."""
-        statements = await self._statements()
+        statements = await self.statements()
         statement = statements.all if after is None else statements.above
-        values = self._values(statements, now, **({} if after is None else {"after": after}))
+        values = self.values(statements, now, **({} if after is None else {"after": after}))
         async with self._database.blocks(statement, values, IDS_IN_A_BLOCK) as blocks:
             yield _ids_of(blocks)
 
@@ -68,13 +69,13 @@ class SqlAudience:
         return int((await self._rows("count_through", now, through=through))[0][0])
 
     async def _rows(self, name: str, now: datetime, **values: int) -> Sequence[Any]:
-        statements = await self._statements()
+        statements = await self.statements()
         statement: sa.TextClause = getattr(statements, name)
         async with self._database.connection() as connection:
-            return (await connection.execute(statement, self._values(statements, now, **values))).all()
+            return (await connection.execute(statement, self.values(statements, now, **values))).all()
 
 
-class _Statements:
+class Statements:
     """The site's query, wrapped in every way it is asked."""
 
     def __init__(self, query: str, kind: NowKind, *, typed: bool) -> None:
@@ -91,6 +92,11 @@ class _Statements:
         self.page = _own(f"SELECT id {audience} ORDER BY id LIMIT :size OFFSET :skip")
         self.count = _own(f"SELECT count(*) {audience}")
         self.count_through = _own(f"SELECT count(*) {audience} WHERE id <= :through")
+        self._audience = audience
+
+    def over(self, what: str, how: str = "") -> sa.TextClause:
+        """Another question about the audience; `what` and `how` are SQL of our own."""
+        return _own(f"SELECT {what} {self._audience}{how}")
 
 
 def _own(sql: str) -> sa.TextClause:

@@ -69,7 +69,7 @@ _IP = re.compile(r"invalid ip ([0-9a-fA-F.:]{2,45})")
 
 
 @dataclass(frozen=True, slots=True)
-class _Granted:
+class Granted:
     """What stable_token answered."""
 
     token: str
@@ -119,7 +119,7 @@ class ApiTokenSource(SharedToken):
         self._plan(granted)
         return granted.token
 
-    def _plan(self, granted: _Granted) -> None:
+    def _plan(self, granted: Granted) -> None:
         """When to ask next. A token that is still the same is asked about again soon."""
         now_s = self._clock.monotonic_s()
         if granted.token == self._planned_for:
@@ -131,7 +131,7 @@ class ApiTokenSource(SharedToken):
         self._again_s = ahead_s / ASKED_AHEAD
         log.info("token_fetched", account=self._account, expires_in_s=granted.expires_in_s)
 
-    async def _instead_of(self, refused: _Granted) -> _Granted:
+    async def _instead_of(self, refused: Granted) -> Granted:
         """The platform still gives the token that WeChat refused: which of them is right?
 
         First it is tried once more. When it is refused again, a refresh is forced, which kills it for
@@ -166,20 +166,25 @@ class ApiTokenSource(SharedToken):
             return 0.0
         return self._forced_at_s[-1] + FORCED_PAUSES.delay_s(len(self._forced_at_s)) - now_s
 
-    async def _ask(self, *, force: bool) -> _Granted:
-        asked = {
-            "grant_type": "client_credential",
-            "appid": self._app_id,
-            "secret": self._app_secret.get_secret_value(),
-            "force_refresh": force,
-        }
-        raw = await self._api.ask(PATH, orjson.dumps(asked))
-        if isinstance(raw, Answer):
-            raise NoTokenError(f"WeChat gives no access token: {raw.refused or raw.unanswered}")
-        return _read(raw)
+    async def _ask(self, *, force: bool) -> Granted:
+        return await ask_for_token(self._api, self._app_id, self._app_secret, force=force)
 
 
-def _read(raw: bytes) -> _Granted:
+async def ask_for_token(api: WechatApi, app_id: str, secret: SecretStr, *, force: bool = False) -> Granted:
+    """One call. Without `force`, WeChat gives the token that is in use. Raises NoTokenError."""
+    asked = {
+        "grant_type": "client_credential",
+        "appid": app_id,
+        "secret": secret.get_secret_value(),
+        "force_refresh": force,
+    }
+    raw = await api.ask(PATH, orjson.dumps(asked))
+    if isinstance(raw, Answer):
+        raise NoTokenError(f"WeChat gives no access token: {raw.refused or raw.unanswered}")
+    return _read(raw)
+
+
+def _read(raw: bytes) -> Granted:
     """Nothing of the answer itself is repeated, but what is known to be an errcode or an IP."""
     try:
         reply: dict[str, Any] = orjson.loads(raw)
@@ -189,7 +194,7 @@ def _read(raw: bytes) -> _Granted:
             raise _refusal(errcode, str(reply.get("errmsg")))
         token, expires_in_s = reply["access_token"], int(reply["expires_in"])
         if token.isascii() and token.isprintable() and token and 0 < expires_in_s < 2**31:
-            return _Granted(token, expires_in_s)
+            return Granted(token, expires_in_s)
         garbage = "a token that cannot be one"
     except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
         garbage = "an answer that is no WeChat answer" if raw else "an empty answer"
@@ -198,14 +203,14 @@ def _read(raw: bytes) -> _Granted:
 
 def _refusal(errcode: int, errmsg: str) -> NoTokenError:
     pauses, hint = _REFUSALS.get(errcode, (_GROWING, ""))
-    hint = hint.format(ip=_ip_in(errmsg))
+    hint = hint.format(ip=ip_in(errmsg))
     # 40001 of this call is about the secret, not about a token.
     needs_operator = errcode == 40001 or meaning_of(errcode).action is Action.HOLD_ACCOUNT
     words = f"WeChat gives no access token: {in_words(errcode)}{hint}"
     return NoTokenError(words, pauses, needs_operator=needs_operator)
 
 
-def _ip_in(errmsg: str) -> str:
+def ip_in(errmsg: str) -> str:
     """As what WeChat sees this server: `invalid ip 1.2.3.4 ipv6 …, not in whitelist`."""
     found = _IP.search(errmsg)
     try:

@@ -9,9 +9,6 @@ import click
 from broadcastd.cli.config_text import Place, settings_text
 from broadcastd.cli.target import complain, config_option, print_json
 from broadcastd.errors import SettingsError
-from broadcastd.keywords import fitted, hidden
-from broadcastd.settings import AccountSettings, KeywordSettings
-from broadcastd.texts import fill, has_placeholder
 
 
 @click.group()
@@ -64,17 +61,11 @@ def init(path: Path, force: bool, as_json: bool, **place: Any) -> None:
 def check(config: Path | None, as_json: bool) -> None:
     """Say whether the settings can be used."""
     from broadcastd import settings_file
+    from broadcastd.settings_review import cautions, untouched
 
     path = config or settings_file.find()
     settings = settings_file.load(path)
-    warnings = [
-        f"accounts.{name}.{what}"
-        for name, account in settings.accounts.items()
-        for what in _warnings(account)
-    ]
-    left = [
-        f"accounts.{name}.{what}" for name, account in settings.accounts.items() for what in _left(account)
-    ]
+    warnings, left = cautions(settings), untouched(settings)
     if as_json:
         there = str(path) if path else None
         accounts = list(settings.accounts)
@@ -88,35 +79,6 @@ def check(config: Path | None, as_json: bool) -> None:
         )
     else:
         click.echo(f"{path or 'the environment'}: fine; accounts: {', '.join(settings.accounts)}")
-
-
-def _left(account: AccountSettings) -> list[str]:
-    """What nobody has filled in yet."""
-    left = []
-    if "@db.example.com" in account.audience.url.get_secret_value():
-        left.append("audience.url")
-    if account.template.template_id.startswith("REPLACE-"):
-        left.append("template.template_id")
-    return left
-
-
-def _warnings(account: AccountSettings) -> list[str]:
-    """What WeChat will change or not show in any message of these settings."""
-    templates: dict[str, KeywordSettings] = {"template": account.template}
-    templates |= {f"templates.{name}": one for name, one in account.templates.items()}
-    subscriptions: dict[str, KeywordSettings] = {"subscribe": account.subscribe}
-    subscriptions |= {f"subscriptions.{name}": one for name, one in account.subscriptions.items()}
-    warnings = []
-    for section, one in (templates | subscriptions).items():
-        for keyword, text in one.data.items():
-            fixed = "" if has_placeholder(text) else fill(text, {})
-            found = fitted(keyword, fixed)[1] if fixed else []
-            if section in templates:
-                found.append(hidden(keyword, fixed))
-            warnings += [f"{section}.data.{keyword}: {what}" for what in found if what]
-    if "mass" in account.channels:
-        warnings.append("channels: each mass message takes one of the 4 that a follower may get in a month")
-    return warnings
 
 
 @config.command()

@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, str] = {
     "config": "broadcastd.cli.config:config",
     "ledger": "broadcastd.cli.ledger:ledger",
     "sandbox": "broadcastd.cli.sandbox:sandbox",
+    "doctor": "broadcastd.cli.doctor:doctor",
     "selftest": "broadcastd.cli.selftest:selftest",
     "demo": "broadcastd.cli.demo:demo",
     "completion": "broadcastd.cli.completion:completion",

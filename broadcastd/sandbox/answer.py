@@ -3,9 +3,10 @@
 from typing import cast
 
 from aiohttp import HttpVersion11, web
+from aiohttp.helpers import rfc822_formatted_time
 
 _TYPE = "application/json; encoding=utf-8"  # as the real service writes it (reference, section 0)
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\nDate: %b\r\n\r\n%b"
 
 
 class _WholeAnswer:
@@ -29,7 +30,8 @@ class _WholeAnswer:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError
-        transport.write(_HEAD % (_TYPE.encode(), len(self._body), self._body))
+        date = rfc822_formatted_time().encode()  # made once a second
+        transport.write(_HEAD % (_TYPE.encode(), len(self._body), date, self._body))
 
 
 def answer(request: web.BaseRequest, body: bytes, keep: bool) -> web.StreamResponse:

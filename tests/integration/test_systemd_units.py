@@ -14,7 +14,7 @@ from bed.endpoint import counting_endpoint
 from bed.mariadb import PrivateMariaDb
 from bed.site import mariadb_site
 
-from broadcastd.settings import ServerSettings
+from broadcastd.server_settings import ServerSettings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))

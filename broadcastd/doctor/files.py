@@ -1,0 +1,216 @@
+"""The settings, who may read them, and where the daemon writes."""
+
+import asyncio
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from broadcastd import settings_file
+from broadcastd.doctor.finding import Finding, Findings, fail, ok, warn
+from broadcastd.doctor.subject import Subject, user_name
+from broadcastd.errors import SettingsError
+from broadcastd.ledgers.identity import default_folder
+from broadcastd.settings import IDENTITY_OFF
+from broadcastd.settings_review import cautions, untouched
+
+READ, WRITE_INTO = 4, 3
+"""Bits of a mode: to read a file; to make files in a folder."""
+WRITE = 6
+
+
+async def settings(subject: Subject) -> Findings:
+    """Valid, filled in, and nothing in it that WeChat will change."""
+    where = str(subject.path or "the environment")
+    if subject.settings is None:
+        return [_unusable(subject)]
+    findings = [
+        fail(f"{where}: {key} is still as `config init` wrote it", f"set it in {where}")
+        for key in untouched(subject.settings)
+    ]
+    findings += [
+        warn(f"{where}: {what}", "see README.md, The settings") for what in cautions(subject.settings)
+    ]
+    return findings or [ok(f"{where}: valid; accounts: {', '.join(subject.settings.accounts)}")]
+
+
+def _unusable(subject: Subject) -> Finding:
+    if subject.path is None:
+        places = ", ".join(str(place) for place in settings_file.PLACES)
+        return fail(
+            f"no settings file: looked for {places} and ${settings_file.FILE_VARIABLE}",
+            "broadcastd config init", "or name it: broadcastd doctor -c FILE",
+        )  # fmt: skip
+    words = " ".join(subject.trouble.split())
+    if "Permission denied" in words:
+        return fail(words, f"ask as root or as the daemon's user: sudo broadcastd doctor -c {subject.path}")
+    if not subject.path.exists():
+        return fail(words, f"broadcastd config init {subject.path}")
+    return fail(words, f"correct it in {subject.path}, then: broadcastd config check -c {subject.path}")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user, as the kernel sees one."""
+
+    uid: int
+    groups: frozenset[int]
+
+    @classmethod
+    def of(cls, uid: int) -> "Person":
+        """With all groups that the machine knows of."""
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            return cls(uid, frozenset())
+        return cls(uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+
+    def may(self, what: int, there: os.stat_result) -> bool:
+        """Whether the mode lets them; `what` as one digit of it."""
+        if self.uid == 0:
+            return True
+        mode = stat.S_IMODE(there.st_mode)
+        if there.st_uid == self.uid:
+            mode >>= 6
+        elif there.st_gid in self.groups:
+            mode >>= 3
+        return mode & what == what
+
+
+def judge_secret(path: Path, there: os.stat_result, group_is_private: bool) -> Finding | None:
+    """A file that holds secrets, or openids; None: it is well kept."""
+    mode = stat.S_IMODE(there.st_mode)
+    if mode & 0o007:
+        return fail(f"{path} is open to everybody on this machine (mode {mode:04o})", f"chmod o= {path}")
+    if mode & 0o070 and not group_is_private:
+        name = _group_name(there.st_gid)
+        return fail(f"{path} is open to the group {name} (mode {mode:04o})", f"chmod g= {path}")
+    if mode & 0o020:
+        return fail(f"{path} can be changed by its group (mode {mode:04o})", f"chmod g-w {path}")
+    return None
+
+
+def is_private_group(gid: int, owner: int) -> bool:
+    """Whether at most one user beside root and the file's owner is in it: the daemon's, say."""
+    try:
+        named = {pwd.getpwnam(name).pw_uid for name in grp.getgrgid(gid).gr_mem}
+    except KeyError:
+        named = set()
+    mine = {entry.pw_uid for entry in pwd.getpwall() if entry.pw_gid == gid}
+    return len((named | mine) - {0, owner}) <= 1
+
+
+async def permissions(subject: Subject) -> Findings:
+    """Who may read what is secret; the daemon must, nobody else."""
+    daemon = Person.of(await subject.user_id()) if subject.settings is not None else Person.of(os.geteuid())
+    return await asyncio.to_thread(lambda: _permissions(subject, daemon))
+
+
+def _permissions(subject: Subject, daemon: Person) -> Findings:
+    findings, looked_at = [], 0
+    for path in dict.fromkeys(_secret_files(subject)):
+        try:
+            there = path.stat()
+        except OSError:
+            continue  # a missing one is the settings' trouble, or the ledger's
+        looked_at += 1
+        found = judge_secret(path, there, is_private_group(there.st_gid, there.st_uid))
+        if found is None and not daemon.may(READ, there):
+            name = user_name(daemon.uid)
+            found = fail(f"{path} cannot be read by {name}, the daemon's user", f"chown {name} {path}")
+        findings.append(found)
+    return [one for one in findings if one] or [ok(f"well kept: {looked_at} of those that hold secrets")]
+
+
+def _secret_files(subject: Subject) -> Iterator[Path]:
+    if subject.path is not None:
+        yield subject.path
+    try:
+        yield from settings_file.secret_files(subject.path).values()
+    except SettingsError:
+        return
+    if subject.settings is None:
+        return
+    tls_key = getattr(subject.settings.server, "tls_key", None)
+    if tls_key:
+        yield Path(str(tls_key))
+    if subject.ledger_file is not None:
+        yield subject.ledger_file
+
+
+async def folders(subject: Subject) -> Findings:
+    """Whether the daemon can write where it must."""
+    daemon = Person.of(await subject.user_id())
+    return await asyncio.to_thread(lambda: _folders(subject, daemon))
+
+
+def _folders(subject: Subject, daemon: Person) -> Findings:
+    findings: list[Finding] = []
+    there = []
+    for what, folder in _written_to(subject, daemon.uid):
+        there.append(f"{what} {folder}")
+        findings += judge_folder(what, folder, daemon)
+    file = subject.ledger_file
+    if file is not None and file.exists() and not daemon.may(WRITE, file.stat()):
+        name = user_name(daemon.uid)
+        findings.append(
+            fail(f"{file} cannot be written by {name}, the daemon's user", f"chown {name} {file}*")
+        )
+    return findings or [ok(f"can be written by {user_name(daemon.uid)}: {', '.join(there) or 'nothing to'}")]
+
+
+def judge_folder(what: str, folder: Path, daemon: Person) -> Findings:
+    """Whether the daemon can make files in it, or make it first where it does that itself."""
+    name = user_name(daemon.uid)
+    make = f"install -d -m 700 -o {name} {folder}"
+    if not folder.exists():
+        parent = next(one for one in folder.parents if one.exists())
+        if what == "identity" and daemon.may(WRITE_INTO, parent.stat()):
+            return []
+        return [fail(f"{what}: there is no folder {folder}", make)]
+    if not folder.is_dir():
+        return [fail(f"{what}: {folder} is no folder", f"mv {folder} {folder}.old; {make}")]
+    if not daemon.may(WRITE_INTO, folder.stat()):
+        return [fail(f"{what}: {name}, the daemon's user, cannot write into {folder}", make)]
+    return []
+
+
+def _written_to(subject: Subject, uid: int) -> Iterator[tuple[str, Path]]:
+    if subject.ledger_file is not None:
+        yield "ledger", subject.ledger_file.parent
+    folder = identity_folder(subject, uid)
+    if folder is not None:
+        yield "identity", folder
+    background = getattr(subject.whole, "background", None)
+    for key, what in (("log_file", "log"), ("pid_file", "pid file")):
+        file = getattr(background, key, None)
+        if file:
+            yield what, Path(str(file)).parent
+
+
+def identity_folder(subject: Subject, uid: int) -> Path | None:
+    """Where a daemon of this user keeps what tells the ledger from its copies; None: nowhere."""
+    given = subject.whole.ledger.identity_dir
+    if given == IDENTITY_OFF:
+        return None
+    if given:
+        return Path(given)
+    if uid == os.geteuid():
+        return default_folder()
+    if uid == 0:
+        return Path("/var/lib/broadcastd-identity")
+    try:
+        home = Path(pwd.getpwuid(uid).pw_dir)
+    except KeyError:
+        return None
+    return home / ".local/state/broadcastd-identity"
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from broadcastd import __version__
+from broadcastd import __version__, hook_building
+from broadcastd.alerts.alerter import Alerter
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.sql import SqlAudience
 from broadcastd.callback.building import Callbacks, Site, opt_outs_of
@@ -53,6 +54,7 @@ from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
+from broadcastd.notices import Notices, Unheard
 from broadcastd.ports import Opening, QuotaSource
 from broadcastd.settings import IDENTITY_OFF, AccountSettings, LedgerSettings, Settings
 from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
@@ -97,6 +99,7 @@ class Daemon:
             await self._open(stack)
             async with asyncio.TaskGroup() as group:
                 loops = self._start_loops(group)
+                await self._ledger.begin_telling(self._finish_hooks, self._clock.now())
                 await self._jobs.restore()
                 self._account_holds.restore()
                 # WeChat pushes on while the daemon drains: it tries for some 15 s only.
@@ -120,6 +123,9 @@ class Daemon:
     # -- building --------------------------------------------------------------------------------------
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        alerts = self._settings.alerts
+        self._alerter = Alerter(alerts, self._clock) if alerts.urls else None
+        self._notices: Notices = self._alerter or Unheard()
         self._ledger = await self._open_ledger(stack)
         self._quota_sources: dict[str, QuotaSource] = {}
         self._accounts = {
@@ -128,22 +134,23 @@ class Daemon:
         self._callbacks = self._build_callbacks(stack)
         await self._callbacks.restore()
         self._build_sending()
+        self._build_finish_hooks(stack)
         self._build_quotas()
         self._build_use_cases()
 
     def _build_sending(self) -> None:
         settings, clock = self._settings, self._clock
-        ledger, accounts = self._ledger, self._accounts
+        ledger, accounts, notices = self._ledger, self._accounts, self._notices
         wake = asyncio.Event()
-        self._jobs = OpenJobs(ledger, accounts, clock)
+        self._jobs = OpenJobs(ledger, accounts, clock, notices)
         self._closer = Closer(ledger, self._jobs, clock)
         self._dispatcher = Dispatcher(ledger, self._jobs, clock, settings.ledger.lease_s, wake)
         self._planner = Planner(ledger, self._jobs, settings.pool, clock, wake)
         self._recorder = Recorder(ledger, clock)
         self._timekeeper = Timekeeper(ledger, self._jobs, self._dispatcher, clock)
-        self._heartbeat = Heartbeat(ledger, self._jobs, clock)
+        self._heartbeat = Heartbeat(ledger, self._jobs, clock, notices)
         self._retention = Retention(ledger, timedelta(days=settings.ledger.keep_days), clock)
-        self._account_holds = AccountHolds(ledger, self._jobs, self._dispatcher, clock)
+        self._account_holds = AccountHolds(ledger, self._jobs, self._dispatcher, clock, notices)
         shared = SharedParts(Sender(clock), self._recorder, clock)
         self._tasks = [
             Task(self._dispatcher, self._account_holds, shared) for _ in range(settings.pool.tasks)
@@ -162,6 +169,13 @@ class Daemon:
             if "mass" in account.channels
         ]
 
+    def _build_finish_hooks(self, stack: contextlib.AsyncExitStack) -> None:
+        self._finish_hooks = hook_building.build(
+            self._settings, self._ledger, self._notices, self._clock, stack
+        )
+        for hooks in self._finish_hooks.values():
+            self._jobs.at_end(hooks.ended)
+
     def _build_use_cases(self) -> None:
         settings, clock = self._settings, self._clock
         ledger, accounts = self._ledger, self._accounts
@@ -175,19 +189,19 @@ class Daemon:
         rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
         self._use_cases = UseCases(
             self._intake, ledger, self._jobs, controls, rates, QuotaTable(self._quota_watches),
-            status, clock, self._stopping,
+            status, clock, self._stopping, self._notices,
         )  # fmt: skip
 
     def _build_quotas(self) -> None:
         ledger, jobs, clock = self._ledger, self._jobs, self._clock
         self._forecasters: dict[str, Forecaster] = {}
         self._quota_watches: dict[str, QuotaWatch] = {}
-        watching = Watching(ledger, jobs, self._recorder, clock)
+        watching = Watching(ledger, jobs, self._recorder, clock, self._notices)
         for name, account in self._accounts.items():
             quota = self._settings.accounts[name].quota
             reset = Reset(quota.resets_at, ZoneInfo(quota.timezone))
             quotas = AccountQuotas(account, self._quota_sources[name], clock)
-            self._forecasters[name] = Forecaster(quotas, quota, reset, ledger, jobs, clock)
+            self._forecasters[name] = Forecaster(quotas, quota, reset, watching)
             self._quota_watches[name] = QuotaWatch(quotas, quota, reset, watching)
 
     @staticmethod
@@ -281,6 +295,8 @@ class Daemon:
             **{f"token of {name}": account.tokens.keep() for name, account in self._accounts.items()},
             **{f"quota of {name}": watch.run() for name, watch in self._quota_watches.items()},
             **{f"forecasts of {name}": one.run() for name, one in self._forecasters.items()},
+            **{f"finish hooks of {name}": one.run() for name, one in self._finish_hooks.items()},
+            **({} if self._alerter is None else {"alerts": self._alerter.run()}),
             **{f"masses of {one.account.name}": one.run() for one in self._masses},
             **{f"task {no}": task.run() for no, task in enumerate(self._tasks, 1)},
         }
@@ -305,6 +321,8 @@ class Daemon:
                 await self._recorder.flush()
         except TimeoutError:
             log.warning("flush_cut_short", error=self._ledger.trouble)
+        if self._alerter is not None:
+            await self._alerter.flush()
 
 
 def _guard(settings: LedgerSettings, path: str) -> Guard:

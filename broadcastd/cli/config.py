@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from broadcastd.cli.alert import check_alerts
 from broadcastd.cli.target import complain, config_option, print_json
 from broadcastd.errors import SettingsError
 from broadcastd.keywords import fitted, hidden
@@ -51,6 +52,7 @@ def check(config: Path | None, as_json: bool) -> None:
 
     path = config or settings_file.find()
     settings = settings_file.load(path)
+    check_alerts(settings.alerts)
     warnings = [
         f"accounts.{name}.{what}"
         for name, account in settings.accounts.items()

@@ -11,6 +11,7 @@ import structlog
 
 from broadcastd.delivery.intake import CONTENT_SHOWN, incident
 from broadcastd.errors import LedgerUnavailableError
+from broadcastd.notices import Notice, NoticeKind
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.settings import ServerSettings
 from broadcastd.wire.frames import parse
@@ -189,17 +190,20 @@ class Connection:
         self._writer.transport.abort()
 
     def _log_refused(self, refusal: Refusal, fields: dict[str, Any], line: bytes) -> None:
-        """The old client reads no answer: the log must say what became of its frame."""
+        """The old client reads no answer: the log, and an operator, must know what became of its frame."""
         content = fields.get("content")
-        log.warning(
-            "frame_refused",
-            peer=self._peer,
-            error=refusal.code.word,
-            message=refusal.message,
-            key=_short(fields.get("key")),
-            content=content[:CONTENT_SHOWN] if isinstance(content, str) else None,
-            bytes=len(line),
-        )
+        facts = {
+            "error": refusal.code.word,
+            "message": refusal.message,
+            "key": _short(fields.get("key")),
+            "content": content[:CONTENT_SHOWN] if isinstance(content, str) else None,
+            "peer": self._peer,
+        }
+        log.warning("frame_refused", **facts, bytes=len(line))
+        # Who asks something has an eye on the answer: only posts are told of.
+        if fields.get("op", "broadcast") == "broadcast":
+            told = {name: fact for name, fact in facts.items() if fact is not None}
+            self._use.notices.tell(Notice(NoticeKind.FRAME_REFUSED, facts=told))
 
 
 def _views(reply: Reply | Refusal | Sequence[Reply]) -> Sequence[Reply]:

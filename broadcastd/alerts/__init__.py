@@ -1,0 +1,1 @@
+"""Tells an operator of notices: what is told when (`policy`), in which words (`texts`), and how (`sending`)."""

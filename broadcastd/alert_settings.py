@@ -36,6 +36,6 @@ class AlertSettings(Section):
         for number, url in enumerate(urls, 1):
             if not _URL.fullmatch(url.get_secret_value()):
                 raise ValueError(
-                    f"number {number} is no address; accepted: SERVICE://…, as in docs/alerts.md, without spaces"
+                    f"number {number} is no address; accepted: SERVICE://… without spaces (docs/alerts.md)"
                 )
         return urls

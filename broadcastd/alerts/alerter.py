@@ -38,7 +38,8 @@ class Alerter:
         try:
             self._unread.put_nowait(notice)
         except asyncio.QueueFull:
-            log.error("notice_dropped", kind=notice.kind.value, about=notice.about)
+            # No traceback: nothing is wrong but their number.
+            log.error("notice_dropped", kind=notice.kind.value, about=notice.about)  # noqa: TRY400
 
     async def run(self) -> None:
         """Work until cancelled."""

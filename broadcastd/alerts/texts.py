@@ -1,4 +1,4 @@
-"""The text of an alert: plain text, of what may come from outside nothing that steers a terminal or a page."""
+"""The text of an alert: plain, and nothing in it from outside steers a terminal or a page."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -36,8 +36,8 @@ def scrubbed(text: str, url: str) -> str:
 def unusable(urls: Sequence[str]) -> list[str]:
     """In words, which of the addresses apprise cannot use. It imports apprise, and sends nothing."""
     # 20 MB, which only the commands and the child carry.
-    import apprise
-    from apprise.manager_plugins import NotificationManager
+    import apprise  # noqa: PLC0415
+    from apprise.manager_plugins import NotificationManager  # noqa: PLC0415
 
     logging.getLogger("apprise").disabled = True  # it would name what it cannot read
     known = NotificationManager()  # type: ignore[no-untyped-call]

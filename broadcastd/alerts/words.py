@@ -26,7 +26,7 @@ _EN: Mapping[Kind, Words] = {
     Kind.DAEMON_DOWN: Words(
         "broadcastd does not answer",
         "broadcastd answers again",
-        "No post can be taken in, and nothing is sent. What was accepted is on disk and goes on after a start.",
+        "No post can be taken in, and nothing is sent. What was accepted goes on after a start.",
         "broadcastd info; then look at its log. Start it again: broadcastd run, or your supervisor.",
     ),
     Kind.JOB_STUCK: Words(
@@ -45,7 +45,7 @@ _EN: Mapping[Kind, Words] = {
         "WeChat refuses account {about}",
         "WeChat takes account {about} again",
         "All its jobs are held. One call tries it again now and then; nobody is lost by it.",
-        "Put the reason right in WeChat's console, then: broadcastd jobs; broadcastd resume JOB (one of its jobs)",
+        "Put the reason right in WeChat's console, then: broadcastd resume JOB (any of its jobs)",
     ),
     Kind.QUOTA_SHORT: Words(
         "the day's calls will not do: {about}",
@@ -87,7 +87,7 @@ _EN: Mapping[Kind, Words] = {
         "the site is not told that jobs have ended: {about}",
         "the site is told again that jobs have ended: {about}",
         "Sending goes on. It is tried again for a day after a job's end, then given up.",
-        "Look at accounts.….finished in the settings, and at the site; broadcastd job JOB shows how a job ended",
+        "Look at accounts.….finished in the settings, and at the site",
     ),
     Kind.JOB_FINISHED: Words("job {about} has ended", "", "", "broadcastd report {about}"),
     Kind.TEST: Words("this is a test", "", "Alerts of broadcastd arrive here.", ""),
@@ -116,7 +116,7 @@ _ZH: Mapping[Kind, Words] = {
         "微信拒绝公众号 {about} 的调用",
         "微信恢复接受公众号 {about} 的调用",
         "该公众号的全部任务已暂停。程序会不时用一次调用试探；不会遗漏任何人。",
-        "在微信公众平台排除原因，然后运行：broadcastd jobs；broadcastd resume 任务号（其中任意一个任务）",
+        "在微信公众平台排除原因，然后运行：broadcastd resume 任务号（它的任意一个任务）",
     ),
     Kind.QUOTA_SHORT: Words(
         "今日调用次数不够：{about}",
@@ -169,9 +169,10 @@ WORDS: Mapping[str, Mapping[Kind, Words]] = {"en": _EN, "zh": _ZH}
 # Facts by name, in the order in which they are shown; others follow under their own name.
 LABELS: Mapping[str, Mapping[str, str]] = {
     "en": {
-        "reason": "reason", "error": "error", "message": "message", "errcode": "errcode", "account": "account",
-        "channel": "channel", "job": "job", "key": "key", "ref": "ref", "content": "content", "peer": "from",
-        "state": "state", "recipients": "recipients", "sent": "sent", "rejected": "rejected",
+        "reason": "reason", "error": "error", "message": "message", "errcode": "errcode",
+        "account": "account", "channel": "channel", "job": "job", "key": "key", "ref": "ref",
+        "content": "content", "peer": "from", "state": "state", "recipients": "recipients", "sent": "sent",
+        "rejected": "rejected",
         "failed": "failed", "unknown": "unknown", "skipped": "skipped", "in_doubt": "in doubt",
         "tried_again_in_s": "tried again in, s",
     },
@@ -187,7 +188,8 @@ LABELS: Mapping[str, Mapping[str, str]] = {
 # What the frame of every alert says.
 FRAME: Mapping[str, Mapping[str, str]] = {
     "en": {
-        "over": "over", "still": "still", "at": "at", "since": "since", "do": "What to do", "means": "meaning",
+        "over": "over", "still": "still", "at": "at", "since": "since",
+        "do": "What to do", "means": "meaning",
         "said": "came back or was said again {n} times since the last alert",
         "was": "it came and went {n} times since the last alert, and is over now",
         "many": "{n} posts were refused", "last": "The last of them",

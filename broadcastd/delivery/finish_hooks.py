@@ -1,7 +1,7 @@
 """Tells an account's site that its jobs have ended: at least once each, across kills and outages.
 
-What is told is noted in the ledger afterwards, so a kill between the two tells once more. A site that does not
-answer is asked again for a day; it keeps nobody waiting but this coroutine.
+What is told is noted in the ledger afterwards, so a kill between the two tells once more. A site that does
+not answer is asked again for a day; it keeps nobody waiting but this coroutine.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from bed.fakes import FakeClock, ScriptedChannel, new_job, open_job
+from bed.fakes import FakeClock, ScriptedChannel, Told, new_job, open_job
 from bed.ledgers import SqliteHome
 
 from broadcastd.delivery.account_holds import AccountHolds
@@ -32,11 +32,12 @@ class Scene:
         self.start()
 
     def start(self):
+        self.told = Told()
         channels = ScriptedChannel("custom"), ScriptedChannel("template")
         self.account = open_job(self.clock, *channels).account
-        self.jobs = OpenJobs(self.ledger, {"default": self.account}, self.clock)
+        self.jobs = OpenJobs(self.ledger, {"default": self.account}, self.clock, self.told)
         self.stops = Stops()
-        self.holds = AccountHolds(self.ledger, self.jobs, self.stops, self.clock)
+        self.holds = AccountHolds(self.ledger, self.jobs, self.stops, self.clock, self.told)
 
     async def accept(self, id):
         job = (await self.ledger.accept(new_job(self.clock.now(), id=id, key=id), timedelta(0))).job

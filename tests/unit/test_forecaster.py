@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from bed.fakes import FakeClock, ScriptedChannel, open_job, settle_down
+from bed.fakes import FakeClock, ScriptedChannel, Told, open_job, settle_down
 from bed.quota_sources import SHANGHAI, ScriptedQuotas
 
 from broadcastd.delivery.forecaster import Forecaster
+from broadcastd.delivery.quota_watch import Watching
 from broadcastd.delivery.quotas import AccountQuotas
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import Books, Request, Round
@@ -41,16 +42,22 @@ class OpenOnes(list):
     def count(self, counter):
         self.counter = counter
 
+    def at_end(self, listener):
+        self.ended = listener
+
 
 class Scene:
     def __init__(self, left=1000, **settings):
-        self.clock, self.ledger, self.jobs = FakeClock(), Ledger(), OpenOnes()
+        self.clock, self.ledger, self.jobs, self.told = FakeClock(), Ledger(), OpenOnes(), Told()
         self.entry = open_job(self.clock, ScriptedChannel("custom"))
         self.entry.job = self.job(1)
         self.source = ScriptedQuotas(left)
         quotas = AccountQuotas(self.entry.account, self.source, self.clock)
         self.forecaster = Forecaster(
-            quotas, QuotaSettings(**settings), SHANGHAI, self.ledger, self.jobs, self.clock
+            quotas,
+            QuotaSettings(**settings),
+            SHANGHAI,
+            Watching(self.ledger, self.jobs, None, self.clock, self.told),
         )
 
     def job(self, no, recipients=600, **about):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from bed.fakes import FakeClock, ScriptedChannel, open_job
+from bed.fakes import FakeClock, ScriptedChannel, Told, open_job
 from bed.quota_sources import SHANGHAI, ScriptedQuotas
 
 from broadcastd.delivery.lane import HoldOf
@@ -61,9 +61,9 @@ class Scene:
         self.job = open_job(self.clock, ScriptedChannel("custom"), ScriptedChannel("template"))
         self.lane = self.job.account.lanes["custom"]
         self.source = ScriptedQuotas(left)
-        self.parts = Parts(self.job)
+        self.parts, self.told = Parts(self.job), Told()
         quotas = AccountQuotas(self.job.account, self.source, self.clock)
-        watching = Watching(self.parts, self.parts, self.parts, self.clock)
+        watching = Watching(self.parts, self.parts, self.parts, self.clock, self.told)
         self.watch = QuotaWatch(quotas, QuotaSettings(), SHANGHAI, watching)
 
     def hold(self):

@@ -1,6 +1,7 @@
 """The process that hands one alert to apprise: `python -m broadcastd.alerts.child`.
 
-stdin: one JSON object `{"urls": […], "title": …, "body": …, "look": "warning"}`. stdout: a JSON line for each
+stdin: one JSON object `{"urls": […], "title": …, "body": …, "look": "warning"}`; with `"check": true` nothing
+is sent, and only what apprise cannot use is not `ok`. stdout: a JSON line for each
 address, as soon as it is known: `{"n": 0, "ok": true}` or `{"n": 0, "ok": false, "why": …, "hopeless": …}`.
 Whoever started it ends it when it takes too long.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 import apprise
 import orjson
+from apprise.manager_plugins import NotificationManager
 
 from broadcastd.alerts.urls import scrubbed
 from broadcastd.log import escaped
@@ -71,7 +73,9 @@ def _tell(url: str, asked: dict[str, Any], heard: _Heard) -> dict[str, Any]:
     try:
         service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
         if service is None:
-            return {"ok": False, "hopeless": True, "why": "apprise cannot use this address"}
+            return {"ok": False, "hopeless": True, "why": _unusable(url)}
+        if asked.get("check"):
+            return {"ok": True}
         _prefer_plain_text(service)
         teller = apprise.Apprise(asset=asset)
         teller.add(service)
@@ -86,6 +90,13 @@ def _tell(url: str, asked: dict[str, Any], heard: _Heard) -> dict[str, Any]:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
     return {"ok": False, "hopeless": False, "why": escaped(scrubbed(why, url))[:LONGEST_WHY]}
+
+
+def _unusable(url: str) -> str:
+    scheme = url.partition("://")[0].lower()
+    if scheme in NotificationManager():  # type: ignore[no-untyped-call]
+        return f"apprise cannot use it: something behind {scheme}:// is missing or wrong"
+    return "apprise knows no such service"
 
 
 def _prefer_plain_text(service: Any) -> None:

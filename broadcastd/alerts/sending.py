@@ -177,11 +177,20 @@ async def _talk(child: asyncio.subprocess.Process, asked: bytes, lines: list[byt
 
 def send_now(urls: Sequence[str], text: Text, look: str, longest_s: float = LONGEST_S) -> list[Delivery]:
     """Send one alert, once, and wait for what became of it: for commands, which have no loop."""
+    return _ask(urls, _asked(text, urls, look), longest_s)
+
+
+def check(urls: Sequence[str]) -> list[Delivery]:
+    """Which addresses apprise can use (`ok`), and why others not. Nothing is sent."""
+    return _ask(urls, orjson.dumps({"urls": list(urls), "check": True}), LONGEST_S)
+
+
+def _ask(urls: Sequence[str], asked: bytes, longest_s: float) -> list[Delivery]:
     with subprocess.Popen(  # noqa: S603 - this very program
         COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
         try:
-            out, _ = child.communicate(_asked(text, urls, look), longest_s)
+            out, _ = child.communicate(asked, longest_s)
         except subprocess.TimeoutExpired:
             child.kill()
             out, _ = child.communicate()

@@ -115,11 +115,14 @@ def test(
 
 def check_alerts(settings: AlertSettings) -> None:
     """Raise SettingsError when apprise cannot use an address, without showing it. Nothing is sent."""
-    from broadcastd.alerts.urls import unusable
+    from broadcastd.alerts.sending import check
 
     if not settings.urls:
         return
-    wrong = unusable([url.get_secret_value() for url in settings.urls])
+    found = check([url.get_secret_value() for url in settings.urls])
+    wrong = [
+        f"number {number}, {one.service}: {one.why}" for number, one in enumerate(found, 1) if not one.ok
+    ]
     if wrong:
         lines = "\n".join(f"  alerts.urls: {words}" for words in wrong)
         raise SettingsError(f"alerts cannot be sent (docs/alerts.md has examples):\n{lines}")

@@ -28,7 +28,8 @@ LONGEST_S = 60.0
 PAUSES = Backoff(first_s=5, longest_s=900)
 MOST_TRIES = 15
 MOST_WAITING = 50
-NO_ANSWER = "it did not answer in time"
+TOO_SLOW = "it did not answer in time"
+NO_CHILD = "the process that sends it failed: is apprise installed?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,17 +151,18 @@ class Sending:
             why = f"no process for it: {error.strerror or error}"
             return [Delivery(url, ok=False, why=why) for url in one.urls]
         lines: list[bytes] = []
+        silent = NO_CHILD
         try:
             async with asyncio.timeout(self._longest_s):
                 await _talk(child, _asked(one.text, one.urls, one.look), lines)
         except TimeoutError:
-            pass
+            silent = TOO_SLOW
         finally:
             # Also when the daemon stops: nobody else would end it.
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
         await child.wait()
-        return _deliveries(one.urls, lines)
+        return _deliveries(one.urls, lines, silent)
 
 
 async def _talk(child: asyncio.subprocess.Process, asked: bytes, lines: list[bytes]) -> None:
@@ -189,20 +191,22 @@ def _ask(urls: Sequence[str], asked: bytes, longest_s: float) -> list[Delivery]:
     with subprocess.Popen(  # noqa: S603 - this very program
         COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
+        silent = NO_CHILD
         try:
             out, _ = child.communicate(asked, longest_s)
         except subprocess.TimeoutExpired:
+            silent = TOO_SLOW
             child.kill()
             out, _ = child.communicate()
-    return _deliveries(urls, out.splitlines())
+    return _deliveries(urls, out.splitlines(), silent)
 
 
 def _asked(text: Text, urls: Sequence[str], look: str) -> bytes:
     return orjson.dumps({"urls": list(urls), "title": text.title, "body": text.body, "look": look})
 
 
-def _deliveries(urls: Sequence[str], lines: Sequence[bytes]) -> list[Delivery]:
-    """One for each address; of whom there is no line, nothing was heard."""
+def _deliveries(urls: Sequence[str], lines: Sequence[bytes], silent: str) -> list[Delivery]:
+    """One for each address; `silent`: why there is no line of one."""
     said = {}
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -216,6 +220,6 @@ def _deliveries(urls: Sequence[str], lines: Sequence[bytes]) -> list[Delivery]:
             hopeless=bool(said[number].get("hopeless")),
         )
         if number in said
-        else Delivery(url, ok=False, why=NO_ANSWER)
+        else Delivery(url, ok=False, why=silent)
         for number, url in enumerate(urls)
     ]

@@ -1,5 +1,6 @@
 """When an alert goes out: told at once, reminded at growing intervals, and never a storm."""
 
+import itertools
 import json
 from datetime import timedelta
 
@@ -155,7 +156,7 @@ def test_frames_refused_without_end_are_told_at_most_once_an_hour_in_the_end():
         desk.take(refused(1))
         desk.passes(MINUTE)
     minutes = [at for at, _ in desk.told]
-    pauses = [later - earlier for earlier, later in zip(minutes, minutes[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(minutes)]
     assert pauses[:3] == [10, 20, 40]
     assert set(pauses[3:]) == {60}
     desk.passes(2 * HOUR)

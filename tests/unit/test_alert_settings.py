@@ -1,4 +1,6 @@
-"""The settings of the alerts and of what a site is told; addresses are secrets in whatever is said of them."""
+"""The settings of the alerts and of what a site is told; addresses are secrets in all that is said."""
+
+import re
 
 import pytest
 from pydantic import ValidationError
@@ -99,13 +101,13 @@ HOOK = {"url": "https://site.example/hook", "secret": "0123456789abcdef"}
     ],
 )
 def test_a_hook_is_checked_at_start(values, says):
-    with pytest.raises(ValidationError, match=".*") as error:
+    with pytest.raises(ValidationError, match=re.escape(says)):
         FinishedSettings.model_validate(values)
-    assert says in str(error.value)
 
 
 def test_a_statement_may_have_literals_with_colons():
-    sql = "UPDATE t SET at = '08:30:00', s = \"a:b\", `x:y` = 1, n = :sent WHERE id = :ref AND a::text = 'it''s :key'"
+    sql = "UPDATE t SET at = '08:30:00', s = \"a:b\", `x:y` = 1, n = :sent WHERE id = :ref"
+    sql += " AND a::text = 'it''s :key'"
     assert named_in(sql) == {"sent", "ref"}
     assert FinishedSettings(sql=f" {sql} ; ").sql == sql
 

@@ -85,7 +85,7 @@ def test_what_was_too_much():
     assert "job … is held: 70\n" in text.body
 
 
-@pytest.mark.parametrize("evil", ["\x1b[2J", "a\r\nBcc: x@y", "\u202eabc", "\x00", "\ud800"])
+@pytest.mark.parametrize("evil", ["\x1b[2J", "a\r\nBcc: x@y", "\u202eabc", "\x00", "\ud800", "<img src=x>"])
 def test_nothing_from_outside_steers_a_terminal_or_makes_a_line(evil):
     facts = {"content": evil, "message": evil, "odd": evil}
     for alert in (
@@ -96,6 +96,7 @@ def test_nothing_from_outside_steers_a_terminal_or_makes_a_line(evil):
         text = text_of(alert, "en", "s")
         assert "\n" not in text.title
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text.title + text.body)
+        assert "<" not in text.title
         assert not re.search(r"(?m)^Bcc", text.body)
         (text.title + text.body).encode()
 

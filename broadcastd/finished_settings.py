@@ -28,6 +28,11 @@ _LITERAL = re.compile(r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"\\]|\"\"|\\.)*\"|`[^`]*`",
 _NAMED = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
 
 
+def with_plain_literals(sql: str) -> str:
+    """A statement for SQLAlchemy, in whose literals no colon begins a parameter."""
+    return _LITERAL.sub(lambda literal: re.sub(r"(?<![:\w\\]):(?=\w)", r"\:", literal[0]), sql)
+
+
 def named_in(sql: str) -> frozenset[str]:
     """The parameters that a statement names, outside of its literals."""
     return frozenset(_NAMED.findall(_LITERAL.sub("''", sql)))

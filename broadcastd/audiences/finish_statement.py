@@ -8,7 +8,7 @@ import structlog
 
 from broadcastd.audiences.engine import Database, own_statement
 from broadcastd.errors import AudienceUnavailableError
-from broadcastd.finished_settings import named_in
+from broadcastd.finished_settings import named_in, with_plain_literals
 from broadcastd.model import Job
 from broadcastd.outcomes import Outcome
 
@@ -23,7 +23,7 @@ class FinishStatement:
     def __init__(self, database: Database, sql: str, timezone: ZoneInfo) -> None:
         self._database = database
         self._named = named_in(sql)
-        self._statement = own_statement(sql, *sorted(self._named))
+        self._statement = own_statement(with_plain_literals(sql), *sorted(self._named))
         self._timezone = timezone
 
     async def tell(self, job: Job, now: datetime) -> str:

@@ -41,6 +41,8 @@ class _Watched:
     look_at_s: float
     empty: bool = False
     """Nothing is left of the day's calls."""
+    told: bool = False
+    """An operator knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class QuotaWatch:
     def _without_figures(self, lane: Lane, watched: _Watched) -> None:
         assert lane.hold is not None
         note = "what is left is not known"
-        self._tell(lane)
+        self._tell(lane, watched)
         if watched.empty:
             # It was to wait for figures that do not come any more.
             watched.empty = False
@@ -191,15 +193,17 @@ class QuotaWatch:
         if not watched.empty:
             log.error("quota_used_up", account=self._account.name, channel=lane.channel)
         watched.empty = True
-        self._tell(lane)
+        self._tell(lane, watched)
         # The lane opens by itself only when nobody looks any more: an hour into the next day.
         lane.hold_until(
             now_s + to_reset_s + 3600,
             f"nothing is left today; looked at again at {self._at(watched.look_at_s)}",
         )
 
-    def _tell(self, lane: Lane) -> None:
-        assert lane.hold is not None
+    def _tell(self, lane: Lane, watched: _Watched) -> None:
+        if watched.told or lane.hold is None:
+            return
+        watched.told = True
         facts = {"account": self._account.name, "channel": lane.channel, "reason": lane.hold.reason}
         self._parts.notices.tell(Notice(NoticeKind.QUOTA_SHORT, self._about(lane), facts))
 

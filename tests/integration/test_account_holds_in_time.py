@@ -78,6 +78,20 @@ async def test_all_jobs_are_held_on_disk_and_tried_again_in_time_with_one_call(s
     assert not scene.account.gate.enter(), "one call at a time"
 
 
+async def test_an_operator_is_told_of_the_account_and_not_of_each_job(scene):
+    await scene.holds.hold(scene.account, WHY, 600)
+    (notice,) = scene.told.notices
+    assert (notice.kind, notice.about, notice.facts["reason"]) == ("account_held", "default", WHY)
+    scene.clock.advance(600)
+    await scene.holds._look()
+    await scene.holds._look()
+    assert len(scene.told.notices) == 1, "let go, and not tried yet"
+    scene.account.gate.passed()
+    await scene.holds._look()
+    await scene.holds._look()
+    assert scene.told.kinds == ["account_held default", "account_held default over"]
+
+
 async def test_a_new_job_of_a_held_account_is_held_too(scene):
     await scene.holds.hold(scene.account, WHY, 600)
     await scene.accept("j3")
@@ -92,6 +106,7 @@ async def test_a_start_finds_the_account_held(scene):
     scene.holds.restore()
     assert scene.account.is_held(scene.clock.now())
     assert scene.account.held_for == WHY
+    assert set(scene.told.kinds) == {"account_held default known"}
     assert not scene.account.gate.enter()
     scene.clock.advance(600)
     await scene.holds._look()

@@ -105,6 +105,10 @@ async def test_a_planned_job_is_warned_of_exactly():
         ((no, warnings),) = scene.ledger.warned
         assert (no, warnings[0]) == (1, "thing1 is cut")
         assert warnings[1].startswith("quota of custom: 600 are needed, 599 of 1,000 calls are left today: 1")
+        assert scene.told.kinds == ["quota_short j1"]
+        scene.jobs.ended(scene.entry.job)
+        scene.jobs.ended(scene.entry.job)
+        assert scene.told.kinds[1:] == ["quota_short j1 over"]
         assert fits(scene) == (600, False)
 
 

@@ -19,7 +19,7 @@ MOST_UNREAD = 1000
 """Notices that wait for the loop: it takes them within one turn."""
 LONGEST_LOOK_S = 60.0
 """The wall clock may be set: reminders go by it."""
-LAST_ALERTS_S = 5.0
+LAST_ALERTS_S = 10.0
 """How long a daemon that stops lets its last alerts be tried."""
 
 

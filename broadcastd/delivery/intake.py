@@ -20,6 +20,7 @@ from broadcastd.errors import (
     LedgerUnavailableError,
 )
 from broadcastd.model import FLAG_PAGE, Job, NewJob, Request, new_job_id
+from broadcastd.notices import Notice, NoticeKind
 from broadcastd.ports import Accepted, Ledger
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.settings import Settings
@@ -92,6 +93,8 @@ class Intake:
                 ref=request.ref,
                 content=request.content[:CONTENT_SHOWN],
             )
+            if not request.dry_run:
+                self._jobs.notices.tell(_refused(request, verdict))
         return verdict
 
     async def _submit(self, request: Request) -> Accepted | DryRun | Refusal:
@@ -240,3 +243,16 @@ def draining(intake: Intake) -> Refusal:
 def incident() -> str:
     """A short name for an internal error, in the reply and in the log."""
     return uuid.uuid4().hex[:8]
+
+
+def _refused(request: Request, refusal: Refusal) -> Notice:
+    """The old client reads no answer: an operator must know what became of its post."""
+    facts = {
+        "error": refusal.code.word,
+        "message": refusal.message,
+        "account": request.account,
+        "key": request.key or "",
+        "ref": request.ref or "",
+        "content": request.content[:CONTENT_SHOWN],
+    }
+    return Notice(NoticeKind.FRAME_REFUSED, facts={name: fact for name, fact in facts.items() if fact})

@@ -39,7 +39,8 @@ class OpenJobs:
         self._ledger = ledger
         self._accounts = accounts
         self._clock = clock
-        self._notices = notices
+        self.notices = notices
+        """Who is told of jobs, and of those that were not taken in."""
         self._told_held: set[int] = set()
         self._jobs: dict[int, OpenJob] = {}
         self._without_account: dict[int, Job] = {}
@@ -174,12 +175,12 @@ class OpenJobs:
             return
         self._told_held.add(job.no)
         facts = {"account": job.account, "reason": job.reason, **_names(job)}
-        self._notices.tell(Notice(NoticeKind.JOB_HELD, job.id, facts, known=known))
+        self.notices.tell(Notice(NoticeKind.JOB_HELD, job.id, facts, known=known))
 
     def _tell_not_held(self, job: Job) -> None:
         if job.no in self._told_held:
             self._told_held.discard(job.no)
-            self._notices.tell(Notice(NoticeKind.JOB_HELD, job.id, {"state": job.state.value}, over=True))
+            self.notices.tell(Notice(NoticeKind.JOB_HELD, job.id, {"state": job.state.value}, over=True))
 
     async def finish(self, entry: OpenJob) -> bool:
         """Write the last state if the books balance and nobody is left."""
@@ -202,7 +203,7 @@ class OpenJobs:
         self._tell_not_held(ended)
         for listener in self._ends:
             listener(ended)
-        self._notices.tell(Notice(NoticeKind.JOB_FINISHED, ended.id, _facts(ended), lasts=False))
+        self.notices.tell(Notice(NoticeKind.JOB_FINISHED, ended.id, _facts(ended), lasts=False))
         log.info(
             f"job_{ended.state.value}",
             job=ended.id,

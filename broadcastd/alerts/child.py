@@ -19,7 +19,7 @@ from apprise.manager_plugins import NotificationManager
 from broadcastd.alerts.urls import scrubbed
 from broadcastd.log import escaped
 
-LONGEST_WHY = 300
+LONGEST_WHY = 500
 
 
 class _Heard(logging.Handler):

@@ -69,7 +69,7 @@ def test_without_addresses_it_says_that_nobody_is_told(run: Run) -> None:
 def test_an_address_that_apprise_cannot_use_is_found_before_it_is_needed(
     run: Run, command: tuple[str, ...]
 ) -> None:
-    settings("json://localhost/x", "mailx://user:s3cret@h", "mailto://")
+    settings("json://localhost/x", "mailx://user:s3cret@h", "mailto://?to=ops@example.com")
     ran = run(*command)
     assert ran.code == 4
     assert "alerts.urls: number 2, mailx://…: apprise knows no such service" in ran.err

@@ -89,6 +89,8 @@ class Daemon:
                 await parts.recorder.flush()
         except TimeoutError:
             log.warning("flush_cut_short", error=parts.ledger.trouble)
+        if parts.alerter is not None:
+            await parts.alerter.flush()
 
 
 async def serve(settings: Settings) -> None:

@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from broadcastd import hook_building
 from broadcastd.account_building import AccountBuilder
+from broadcastd.alerts.alerter import Alerter
 from broadcastd.audiences.engine import open_database
 from broadcastd.callback.building import Callbacks, Site
 from broadcastd.callback.building import build as build_callbacks
@@ -41,6 +43,7 @@ from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
+from broadcastd.notices import Notices, Unheard
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, LedgerSettings, Settings
 from broadcastd.wire.desk import Desk
@@ -59,6 +62,9 @@ class Parts:
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Build them all. Raises BroadcastdError."""
+        alerts = self.settings.alerts
+        self.alerter = Alerter(alerts, self.clock) if alerts.urls else None
+        self.notices: Notices = self.alerter or Unheard()
         self.ledger = await self._open_ledger(stack)
         builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
         self.accounts = {name: builder.account(name) for name in self.settings.accounts}
@@ -66,22 +72,23 @@ class Parts:
         self.callbacks = self._build_callbacks(stack)
         await self.callbacks.restore()
         self._build_sending()
+        self._build_finish_hooks(stack)
         self._build_quotas()
         self._build_use_cases()
 
     def _build_sending(self) -> None:
         settings, clock = self.settings, self.clock
-        ledger, accounts = self.ledger, self.accounts
+        ledger, accounts, notices = self.ledger, self.accounts, self.notices
         wake = asyncio.Event()
-        self.jobs = OpenJobs(ledger, accounts, clock)
+        self.jobs = OpenJobs(ledger, accounts, clock, notices)
         self.closer = Closer(ledger, self.jobs, clock)
         self.dispatcher = Dispatcher(ledger, self.jobs, clock, settings.ledger.lease_s, wake)
         self.planner = Planner(ledger, self.jobs, settings.pool, clock, wake)
         self.recorder = Recorder(ledger, clock)
         self.timekeeper = Timekeeper(ledger, self.jobs, self.dispatcher, clock)
-        self.heartbeat = Heartbeat(ledger, self.jobs, clock)
+        self.heartbeat = Heartbeat(ledger, self.jobs, clock, notices)
         self.retention = Retention(ledger, timedelta(days=settings.ledger.keep_days), clock)
-        self.account_holds = AccountHolds(ledger, self.jobs, self.dispatcher, clock)
+        self.account_holds = AccountHolds(ledger, self.jobs, self.dispatcher, clock, notices)
         shared = SharedParts(Sender(clock), self.recorder, clock)
         self.tasks = [Task(self.dispatcher, self.account_holds, shared) for _ in range(settings.pool.tasks)]
         self.masses = [
@@ -98,6 +105,11 @@ class Parts:
             if "mass" in account.channels
         ]
 
+    def _build_finish_hooks(self, stack: contextlib.AsyncExitStack) -> None:
+        self.finish_hooks = hook_building.build(self.settings, self.ledger, self.notices, self.clock, stack)
+        for hooks in self.finish_hooks.values():
+            self.jobs.at_end(hooks.ended)
+
     def _build_use_cases(self) -> None:
         settings, clock = self.settings, self.clock
         ledger, accounts = self.ledger, self.accounts
@@ -111,7 +123,7 @@ class Parts:
         rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
         use = UseCases(
             self.intake, ledger, self.jobs, controls, rates, QuotaTable(self.quota_watches),
-            status, clock, self._stopping,
+            status, clock, self._stopping, self.notices,
         )  # fmt: skip
         self.desk = Desk(use, settings.server)
 
@@ -119,12 +131,12 @@ class Parts:
         ledger, jobs, clock = self.ledger, self.jobs, self.clock
         self.forecasters: dict[str, Forecaster] = {}
         self.quota_watches: dict[str, QuotaWatch] = {}
-        watching = Watching(ledger, jobs, self.recorder, clock)
+        watching = Watching(ledger, jobs, self.recorder, clock, self.notices)
         for name, account in self.accounts.items():
             quota = self.settings.accounts[name].quota
             reset = Reset(quota.resets_at, ZoneInfo(quota.timezone))
             quotas = AccountQuotas(account, self.quota_sources[name], clock)
-            self.forecasters[name] = Forecaster(quotas, quota, reset, ledger, jobs, clock)
+            self.forecasters[name] = Forecaster(quotas, quota, reset, watching)
             self.quota_watches[name] = QuotaWatch(quotas, quota, reset, watching)
 
     @staticmethod
@@ -163,6 +175,7 @@ class Parts:
 
     async def restore(self) -> None:
         """Go on with what the ledger holds."""
+        await self.ledger.begin_telling(self.finish_hooks, self.clock.now())
         await self.jobs.restore()
         self.account_holds.restore()
 
@@ -199,6 +212,8 @@ class Parts:
             **{f"token of {name}": account.tokens.keep() for name, account in self.accounts.items()},
             **{f"quota of {name}": watch.run() for name, watch in self.quota_watches.items()},
             **{f"forecasts of {name}": one.run() for name, one in self.forecasters.items()},
+            **{f"finish hooks of {name}": one.run() for name, one in self.finish_hooks.items()},
+            **({} if self.alerter is None else {"alerts": self.alerter.run()}),
             **{f"masses of {one.account.name}": one.run() for one in self.masses},
             **{f"task {no}": task.run() for no, task in enumerate(self.tasks, 1)},
         }

@@ -48,6 +48,10 @@ class Notice:
     """What the text is made of: `reason`, `account`, `errcode`, … Never a secret."""
     over: bool = False
     """The trouble has ended. Of one that nobody was told of, this is not told either."""
+    lasts: bool = True
+    """False: an event. It is told once, and there is nothing to remind of."""
+    known: bool = False
+    """An earlier run has told it: not at once again, but its reminders and its end are."""
 
 
 class Notices(Protocol):

@@ -13,7 +13,9 @@ from pydantic import (
     model_validator,
 )
 
+from broadcastd.alert_settings import AlertSettings
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
+from broadcastd.finished_settings import FinishedSettings
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
 from broadcastd.section import Seconds, Section, check_port
@@ -232,6 +234,7 @@ class AccountSettings(Section):
     mass: MassSettings = MassSettings()
     http: HttpSettings = HttpSettings()
     callback: AccountCallbackSettings | None = None
+    finished: FinishedSettings | None = None
 
     def channel(self, name: str) -> ChannelSettings:
         """The section of one of `channels`."""
@@ -309,5 +312,6 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     callback: CallbackSettings = CallbackSettings()
+    alerts: AlertSettings = AlertSettings()
     accounts: dict[str, AccountSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from broadcastd.cli.alert import check_alerts
 from broadcastd.cli.config_text import Place, settings_text
 from broadcastd.cli.target import complain, config_option, print_json
 from broadcastd.errors import SettingsError
@@ -65,6 +66,7 @@ def check(config: Path | None, as_json: bool) -> None:
 
     path = config or settings_file.find()
     settings = settings_file.load(path)
+    check_alerts(settings.alerts)
     warnings, left = cautions(settings), untouched(settings)
     if as_json:
         there = str(path) if path else None

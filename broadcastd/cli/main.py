@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "broadcastd.cli.report:report",
     "audience": "broadcastd.cli.audience:audience",
     "config": "broadcastd.cli.config:config",
+    "alert": "broadcastd.cli.alert:alert",
     "ledger": "broadcastd.cli.ledger:ledger",
     "sandbox": "broadcastd.cli.sandbox:sandbox",
     "doctor": "broadcastd.cli.doctor:doctor",

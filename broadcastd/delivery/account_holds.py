@@ -14,6 +14,7 @@ from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import Hold, HoldKind
+from broadcastd.notices import Notice, NoticeKind, Notices
 from broadcastd.ports import Ledger
 from broadcastd.states import JobState
 
@@ -26,11 +27,16 @@ LOOK_S = 1.0
 class AccountHolds:
     """`run` must be running."""
 
-    def __init__(self, ledger: Ledger, jobs: OpenJobs, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, jobs: OpenJobs, dispatcher: Dispatcher, clock: Clock, notices: Notices
+    ) -> None:
         self._ledger = ledger
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._clock = clock
+        self._notices = notices
+        self._told: dict[str, Account] = {}
+        """Whose trouble an operator knows of."""
 
     def restore(self) -> None:
         """After a start: what the ledger's jobs are held for is their accounts' trouble still."""
@@ -42,6 +48,7 @@ class AccountHolds:
                 account.hold = entry.job.hold
                 account.held_for = entry.job.reason.removeprefix(_prefix(account))
                 account.gate.close((until - now).total_seconds(), account.held_for)
+                self._tell(account, (until - now).total_seconds(), known=True)
 
     async def hold(self, account: Account, reason: str, for_s: float) -> None:
         """Hold the account's jobs until it is tried again. What is said twice is done once."""
@@ -50,6 +57,7 @@ class AccountHolds:
             log.error("account_held", account=account.name, reason=reason, tried_again_in_s=round(for_s))
         account.hold = Hold(HoldKind.ACCOUNT, now + timedelta(seconds=for_s))
         account.held_for = reason
+        self._tell(account, for_s)
         account.gate.close(for_s, reason)
         for entry in self._jobs:
             if entry.account is account:
@@ -100,6 +108,18 @@ class AccountHolds:
                 await self.let_go(entry.account, entry.job.reason)
             elif entry.going and entry.account.is_held(now):
                 await self._hold_one(entry)
+        for account in list(self._told.values()):
+            # Let go, and a call has been answered since.
+            if not account.is_held(now) and not account.gate.reason:
+                del self._told[account.name]
+                self._notices.tell(Notice(NoticeKind.ACCOUNT_HELD, account.name, over=True))
+
+    def _tell(self, account: Account, for_s: float, *, known: bool = False) -> None:
+        self._told[account.name] = account
+        facts: dict[str, str | int] = {
+            "account": account.name, "reason": account.held_for, "tried_again_in_s": round(for_s)
+        }  # fmt: skip
+        self._notices.tell(Notice(NoticeKind.ACCOUNT_HELD, account.name, facts, known=known))
 
     async def _hold_one(self, entry: OpenJob) -> None:
         account = entry.account

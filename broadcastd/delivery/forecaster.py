@@ -13,14 +13,13 @@ from datetime import datetime
 import structlog
 
 from broadcastd import retry
-from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.forecast import Asked, Forecast, Reset, forecast, renewed
-from broadcastd.delivery.open_jobs import OpenJobs
+from broadcastd.delivery.quota_watch import Watching
 from broadcastd.delivery.quotas import AccountQuotas
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import FLAG_PAGE, Job, Request
-from broadcastd.ports import Ledger
+from broadcastd.notices import Notice, NoticeKind
 from broadcastd.settings import QuotaSettings
 
 log = structlog.get_logger()
@@ -36,26 +35,22 @@ DRY_RUN_S = 5.0
 class Forecaster:
     """Of one account. `run` must be running."""
 
-    def __init__(
-        self,
-        quotas: AccountQuotas,
-        settings: QuotaSettings,
-        reset: Reset,
-        ledger: Ledger,
-        jobs: OpenJobs,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, quotas: AccountQuotas, settings: QuotaSettings, reset: Reset, parts: Watching) -> None:
         self._quotas = quotas
         self._account = quotas.account
         self._settings = settings
         self._reset = reset
-        self._ledger = ledger
-        self._jobs = jobs
-        self._clock = clock
+        self._ledger = parts.ledger
+        self._jobs = parts.jobs
+        self._notices = parts.notices
+        self._clock = parts.clock
+        self._short: set[int] = set()
+        """Jobs of which an operator knows that they will not fit."""
         self._audience: int | None = None
         self._planned: asyncio.Queue[OpenJob] = asyncio.Queue()
         if settings.forecast:
-            jobs.count(self._note)
+            parts.jobs.count(self._note)
+            parts.jobs.at_end(self._forget)
 
     # -- for the answer to a frame ---------------------------------------------------------------------
 
@@ -146,6 +141,16 @@ class Forecaster:
             entry.job = dataclasses.replace(entry.job, warnings=warnings)
         if found.warnings:
             log.warning("job_over_quota", job=entry.job.id, account=self._account.name, words=found.words)
+            self._short.add(entry.no)
+            facts = {"account": self._account.name, "job": entry.job.id, "reason": found.words}
+            self._notices.tell(Notice(NoticeKind.QUOTA_SHORT, entry.job.id, facts))
+        else:
+            self._forget(entry.job)
+
+    def _forget(self, job: Job) -> None:
+        if job.no in self._short:
+            self._short.discard(job.no)
+            self._notices.tell(Notice(NoticeKind.QUOTA_SHORT, job.id, over=True))
 
 
 def _left(job: Job) -> int:

@@ -12,6 +12,8 @@ from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.errcodes import in_words
 from broadcastd.mass_ports import ListMessage
 from broadcastd.model import Hold, HoldKind, Job
+from broadcastd.notices import Notice, NoticeKind, Notices
+from broadcastd.outcomes import Outcome
 from broadcastd.ports import Audience, Ledger
 from broadcastd.states import JOB_CLOSING, JobState
 
@@ -24,19 +26,28 @@ MOST_OPEN_JOBS = 1_000_000
 TROUBLE = Hold(HoldKind.TROUBLE)
 """What its reason says; an operator lets it go on."""
 
+TOLD_OTHERWISE = (HoldKind.ACCOUNT, HoldKind.COPY)
+"""Of these an operator is told once for all jobs: the account is held, the ledger is a copy."""
+
 
 class OpenJobs:
     """A job comes in when it is accepted or found at start, and leaves when it has ended."""
 
-    def __init__(self, ledger: Ledger, accounts: Mapping[str, Account], clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, accounts: Mapping[str, Account], clock: Clock, notices: Notices
+    ) -> None:
         self._ledger = ledger
         self._accounts = accounts
         self._clock = clock
+        self.notices = notices
+        """Who is told of jobs, and of those that were not taken in."""
+        self._told_held: set[int] = set()
         self._jobs: dict[int, OpenJob] = {}
         self._without_account: dict[int, Job] = {}
         self._listeners: list[Callable[[OpenJob], None]] = []
         self._watchers: list[Callable[[Job], None]] = []
         self._counters: list[Callable[[OpenJob, int], None]] = []
+        self._ends: list[Callable[[Job], None]] = []
         self.closing: dict[int, Job] = {}
         """Cancelled or past their deadline, and not ended yet: with and without an account."""
         self.closing_goes_on = asyncio.Event()
@@ -72,6 +83,10 @@ class OpenJobs:
         """Call `counter` for each job whose round is planned, with how many recipients it has."""
         self._counters.append(counter)
 
+    def at_end(self, listener: Callable[[Job], None]) -> None:
+        """Call `listener` for each job that has ended."""
+        self._ends.append(listener)
+
     def planned(self, entry: OpenJob, recipients: int) -> None:
         """A job's present round is frozen."""
         for counter in self._counters:
@@ -103,6 +118,9 @@ class OpenJobs:
             self._jobs[job.no] = self._entry(job, account)
         for watcher in self._watchers:
             watcher(job)
+        if job.state is JobState.HELD:
+            # What a long downtime has held at this very start, nobody was told of.
+            self._tell_held(job, known=job.hold.kind is not HoldKind.DOWNTIME)
         self.goes_on(job.no)
 
     def _entry(self, job: Job, account: Account) -> OpenJob:
@@ -127,6 +145,8 @@ class OpenJobs:
         entry = self._jobs.get(job.no)
         if entry is not None:
             entry.job, entry.state = job, job.state
+        if job.state is not JobState.HELD:
+            self._tell_not_held(job)
         if job.state in JOB_CLOSING:
             self.close(job)
 
@@ -148,6 +168,19 @@ class OpenJobs:
         """The ledger holds a job."""
         entry.state = JobState.HELD
         log.error("job_held", job=entry.job.id, account=entry.account.name, reason=reason)
+        self._tell_held(dataclasses.replace(entry.job, reason=reason))
+
+    def _tell_held(self, job: Job, *, known: bool = False) -> None:
+        if job.hold.kind in TOLD_OTHERWISE:
+            return
+        self._told_held.add(job.no)
+        facts = {"account": job.account, "reason": job.reason, **_names(job)}
+        self.notices.tell(Notice(NoticeKind.JOB_HELD, job.id, facts, known=known))
+
+    def _tell_not_held(self, job: Job) -> None:
+        if job.no in self._told_held:
+            self._told_held.discard(job.no)
+            self.notices.tell(Notice(NoticeKind.JOB_HELD, job.id, {"state": job.state.value}, over=True))
 
     async def finish(self, entry: OpenJob) -> bool:
         """Write the last state if the books balance and nobody is left."""
@@ -167,6 +200,10 @@ class OpenJobs:
         self._jobs.pop(ended.no, None)
         self._without_account.pop(ended.no, None)
         self.closing.pop(ended.no, None)
+        self._tell_not_held(ended)
+        for listener in self._ends:
+            listener(ended)
+        self.notices.tell(Notice(NoticeKind.JOB_FINISHED, ended.id, _facts(ended), lasts=False))
         log.info(
             f"job_{ended.state.value}",
             job=ended.id,
@@ -188,4 +225,20 @@ def _books(job: Job) -> dict[str, object]:
         "errcodes": {in_words(code): n for code, n in books.errcodes.items()},
         "in_doubt": books.in_doubt,
         "duration_s": round((job.finished_at - job.accepted_at).total_seconds(), 3),
+    }
+
+
+def _names(job: Job) -> dict[str, str]:
+    return {name: value for name, value in (("key", job.key), ("ref", job.ref)) if value is not None}
+
+
+def _facts(job: Job) -> dict[str, str | int]:
+    books = job.books
+    return {
+        "account": job.account,
+        **_names(job),
+        "state": job.state.value,
+        "recipients": books.recipients,
+        **{outcome.value: books.outcomes.get(outcome, 0) for outcome in Outcome},
+        "in_doubt": books.in_doubt,
     }

@@ -20,6 +20,7 @@ from broadcastd.delivery.quotas import AccountQuotas, Trouble
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import Job
+from broadcastd.notices import Notice, NoticeKind, Notices
 from broadcastd.ports import Ledger
 from broadcastd.settings import QuotaSettings
 
@@ -40,16 +41,19 @@ class _Watched:
     look_at_s: float
     empty: bool = False
     """Nothing is left of the day's calls."""
+    told: bool = False
+    """An operator knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What the watch needs of the daemon."""
+    """What the watch, and the forecaster, need of the daemon."""
 
     ledger: Ledger
     jobs: OpenJobs
     recorder: Recorder
     clock: Clock
+    notices: Notices
 
 
 class QuotaWatch:
@@ -146,6 +150,7 @@ class QuotaWatch:
         if hold is None or hold.kind is not HoldOf.QUOTA:
             if watched is not None:
                 del self._watched[lane.channel]
+                self._parts.notices.tell(Notice(NoticeKind.QUOTA_SHORT, self._about(lane), over=True))
                 await self.hasten(lane.channel)
             return
         if watched is None or watched.hold is not hold or self._clock.monotonic_s() >= watched.look_at_s:
@@ -175,6 +180,7 @@ class QuotaWatch:
     def _without_figures(self, lane: Lane, watched: _Watched) -> None:
         assert lane.hold is not None
         note = "what is left is not known"
+        self._tell(lane, watched)
         if watched.empty:
             # It was to wait for figures that do not come any more.
             watched.empty = False
@@ -187,11 +193,22 @@ class QuotaWatch:
         if not watched.empty:
             log.error("quota_used_up", account=self._account.name, channel=lane.channel)
         watched.empty = True
+        self._tell(lane, watched)
         # The lane opens by itself only when nobody looks any more: an hour into the next day.
         lane.hold_until(
             now_s + to_reset_s + 3600,
             f"nothing is left today; looked at again at {self._at(watched.look_at_s)}",
         )
+
+    def _tell(self, lane: Lane, watched: _Watched) -> None:
+        if watched.told or lane.hold is None:
+            return
+        watched.told = True
+        facts = {"account": self._account.name, "channel": lane.channel, "reason": lane.hold.reason}
+        self._parts.notices.tell(Notice(NoticeKind.QUOTA_SHORT, self._about(lane), facts))
+
+    def _about(self, lane: Lane) -> str:
+        return f"{self._account.name}, {lane.channel}"
 
     def _in_a_while_s(self) -> float:
         return self._clock.monotonic_s() + self._look_s

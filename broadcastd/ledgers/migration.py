@@ -14,7 +14,7 @@ from broadcastd.errors import LedgerVersionError
 from broadcastd.ledgers import meta_values
 from broadcastd.ledgers.schema import metadata
 
-HEAD = "0003"
+HEAD = "0004"
 """The version that this program works with: the last one in `migrations/versions`."""
 
 SCRIPTS = "broadcastd.ledgers:migrations"

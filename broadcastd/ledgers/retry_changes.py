@@ -40,6 +40,7 @@ def start_round(
             planned=False,
             planned_through=None,
             finished_at=None,
+            told_at=None,
             not_after=None if not_after is None else to_ms(not_after),
         )
     )

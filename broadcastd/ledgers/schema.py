@@ -64,6 +64,7 @@ jobs = sa.Table(
     sa.Column("held_until", sa.BigInteger),  # when it is tried again by itself
     sa.Column("warnings", sa.JSON),  # what an operator should know of it, in plain words
     sa.Column("calls_saved", sa.Integer, nullable=False, server_default="0"),  # that must have failed
+    sa.Column("told_at", sa.BigInteger, index=True),  # the site knows that it has ended, or need not
     **_MYSQL,
 )
 

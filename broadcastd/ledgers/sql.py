@@ -27,6 +27,7 @@ from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.rows import load_jobs, load_rounds
 from broadcastd.ledgers.schema import jobs, slices
 from broadcastd.ledgers.sql_masses import SqlMasses
+from broadcastd.ledgers.sql_tellings import SqlTellings
 from broadcastd.model import NO_HOLD, Batch, Hold, Job, Known, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
@@ -40,7 +41,7 @@ PATIENCE_S = 5.0
 """How long who waits at a socket is let wait for a commit whose fate is not known yet, and the heartbeat."""
 
 
-class SqlLedger(SqlMasses):
+class SqlLedger(SqlMasses, SqlTellings):
     """Implements `Ledger` but for the commits themselves."""
 
     opening: Opening

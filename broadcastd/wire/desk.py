@@ -9,6 +9,7 @@ import structlog
 from broadcastd.access import EVERYTHING, Access, Keyring
 from broadcastd.delivery.intake import CONTENT_SHOWN, incident
 from broadcastd.errors import LedgerUnavailableError
+from broadcastd.notices import Notice, NoticeKind
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.ops import OPS, Op
@@ -71,19 +72,25 @@ class Desk:
             log.exception("frame_failed", incident=name, peer=peer)
             return Refusal(ErrorCode.INTERNAL, f"an internal error, {name} in the log of broadcastd")
 
-    @staticmethod
-    def refused(refusal: Refusal, fields: dict[str, Any], peer: str, size: int | None = None) -> Refusal:
-        """Log it: the old client reads no answer, so the log must say what became of its frame."""
+    def refused(
+        self, refusal: Refusal, fields: dict[str, Any], peer: str, size: int | None = None
+    ) -> Refusal:
+        """Say so: the old client reads no answer, so the log, and an operator, must know of its frame."""
         content = fields.get("content")
-        log.warning(
-            "frame_refused",
-            peer=peer,
-            error=refusal.code.word,
-            message=refusal.message,
-            key=_short(fields.get("key")),
-            content=content[:CONTENT_SHOWN] if isinstance(content, str) else None,
-            bytes=size,
-        )
+        facts = {
+            "error": refusal.code.word,
+            "message": refusal.message,
+            "account": _short(fields.get("account")),
+            "key": _short(fields.get("key")),
+            "ref": _short(fields.get("ref")),
+            "content": content[:CONTENT_SHOWN] if isinstance(content, str) else None,
+            "peer": peer,
+        }
+        log.warning("frame_refused", **facts, bytes=size)
+        # Who asks something has an eye on the answer: only posts are told of.
+        if fields.get("op", "broadcast") == "broadcast" and fields.get("dry_run") is not True:
+            told = {name: fact for name, fact in facts.items() if fact is not None}
+            self._use.notices.tell(Notice(NoticeKind.FRAME_REFUSED, facts=told))
         return refusal
 
 

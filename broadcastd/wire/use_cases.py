@@ -13,6 +13,7 @@ from broadcastd.delivery.quota_table import QuotaTable
 from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.status import Status
 from broadcastd.model import Job
+from broadcastd.notices import Notices
 from broadcastd.ports import Ledger
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.wire.frames import Frame, Name
@@ -36,6 +37,7 @@ class UseCases:
     status: Status
     clock: Clock
     stopping: asyncio.Event
+    notices: Notices
     access: Access = EVERYTHING
 
     async def find(self, job_id: str) -> Job | Refusal:

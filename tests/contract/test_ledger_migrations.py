@@ -193,6 +193,9 @@ def test_old_jobs_get_their_first_round_and_the_reason_of_their_hold(database: D
         kept = [{key: row[key] for key in was} for row, was in zip(after[name], before[name], strict=True)]
         assert kept == before[name], name
     assert {one["round"] for name in ("jobs", "slices", "outcomes") for one in after[name]} == {1}
+    assert {one["no"]: one["told_at"] for one in after["jobs"] if one["told_at"] is not None} == {
+        one["no"]: one["finished_at"] for one in before["jobs"] if one["no"] == DONE
+    }, "nobody is told of what ended before the upgrade"
 
 
 def test_an_empty_old_ledger_is_upgraded_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from bed.fakes import FakeClock, ScriptedChannel, new_job, open_job
+from bed.fakes import FakeClock, ScriptedChannel, Told, new_job, open_job
 from bed.ledgers import SqliteHome
 
 from broadcastd.delivery.account_holds import AccountHolds
@@ -32,11 +32,12 @@ class Scene:
         self.start()
 
     def start(self):
+        self.told = Told()
         channels = ScriptedChannel("custom"), ScriptedChannel("template")
         self.account = open_job(self.clock, *channels).account
-        self.jobs = OpenJobs(self.ledger, {"default": self.account}, self.clock)
+        self.jobs = OpenJobs(self.ledger, {"default": self.account}, self.clock, self.told)
         self.stops = Stops()
-        self.holds = AccountHolds(self.ledger, self.jobs, self.stops, self.clock)
+        self.holds = AccountHolds(self.ledger, self.jobs, self.stops, self.clock, self.told)
 
     async def accept(self, id):
         job = (await self.ledger.accept(new_job(self.clock.now(), id=id, key=id), timedelta(0))).job
@@ -77,6 +78,20 @@ async def test_all_jobs_are_held_on_disk_and_tried_again_in_time_with_one_call(s
     assert not scene.account.gate.enter(), "one call at a time"
 
 
+async def test_an_operator_is_told_of_the_account_and_not_of_each_job(scene):
+    await scene.holds.hold(scene.account, WHY, 600)
+    (notice,) = scene.told.notices
+    assert (notice.kind, notice.about, notice.facts["reason"]) == ("account_held", "default", WHY)
+    scene.clock.advance(600)
+    await scene.holds._look()
+    await scene.holds._look()
+    assert len(scene.told.notices) == 1, "let go, and not tried yet"
+    scene.account.gate.passed()
+    await scene.holds._look()
+    await scene.holds._look()
+    assert scene.told.kinds == ["account_held default", "account_held default over"]
+
+
 async def test_a_new_job_of_a_held_account_is_held_too(scene):
     await scene.holds.hold(scene.account, WHY, 600)
     await scene.accept("j3")
@@ -91,6 +106,7 @@ async def test_a_start_finds_the_account_held(scene):
     scene.holds.restore()
     assert scene.account.is_held(scene.clock.now())
     assert scene.account.held_for == WHY
+    assert set(scene.told.kinds) == {"account_held default known"}
     assert not scene.account.gate.enter()
     scene.clock.advance(600)
     await scene.holds._look()

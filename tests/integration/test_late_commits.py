@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
-from bed.fakes import FakeClock, ScriptedChannel, open_job
+from bed.fakes import FakeClock, ScriptedChannel, Told, open_job
 from bed.ledgers import SqliteHome
 from bed.ports import free_port
 
@@ -45,14 +45,14 @@ async def home(tmp_path):
 
 def controls_of(home, jobs):
     dispatcher = NoDispatcher()
-    holds = AccountHolds(home.ledger, jobs, dispatcher, home.clock)
+    holds = AccountHolds(home.ledger, jobs, dispatcher, home.clock, Told())
     return Controls(home.ledger, jobs, dispatcher, Closer(home.ledger, jobs, home.clock), holds, home.clock)
 
 
 @pytest.fixture
 def jobs(home):
     account = open_job(home.clock, ScriptedChannel("custom")).account
-    return OpenJobs(home.ledger, {"default": account}, home.clock)
+    return OpenJobs(home.ledger, {"default": account}, home.clock, Told())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from bed.fakes import T0, FakeClock, ScriptedChannel, ScriptedList, new_job, open_job, settle_down
+from bed.fakes import T0, FakeClock, ScriptedChannel, ScriptedList, Told, new_job, open_job, settle_down
 from bed.ledgers import SqliteHome
 
 from broadcastd.delivery import masses as subject
@@ -55,8 +55,8 @@ class Scene:
         self.entry = open_job(self.clock, *before, self.mass, *after)
         self.account = self.entry.account
         self.passed_on = []
-        self.jobs = OpenJobs(home.ledger, {"default": self.account}, self.clock)
-        holds = AccountHolds(home.ledger, self.jobs, Dispatcher(), self.clock)
+        self.jobs = OpenJobs(home.ledger, {"default": self.account}, self.clock, Told())
+        holds = AccountHolds(home.ledger, self.jobs, Dispatcher(), self.clock, Told())
         self.masses = Masses(
             self.account, home.ledger, self.jobs, Sender(self.clock), holds, self.clock, gather_s=GATHER_S
         )

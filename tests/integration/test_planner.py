@@ -5,7 +5,7 @@ import contextlib
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
-from bed.fakes import FakeClock, FakeTokens, ScriptedChannel, new_job, settle_down
+from bed.fakes import FakeClock, FakeTokens, ScriptedChannel, Told, new_job, settle_down
 from bed.ledgers import SqliteHome
 
 from broadcastd.delivery.accounts import Account
@@ -55,7 +55,7 @@ async def test_a_retry_is_planned_although_the_cancelled_round_is_still_being_re
     lanes = {name: Lane("default", name, clock, 60) for name in channels}
     account = Account("default", channels, audience, FakeTokens(), Gate(clock), lanes, Pace(60, 16),
                       ZoneInfo("Asia/Shanghai"), 0.2, OnUnknown.RESEND)  # fmt: skip
-    jobs = OpenJobs(ledger, {"default": account}, clock)
+    jobs = OpenJobs(ledger, {"default": account}, clock, Told())
     planner = Planner(ledger, jobs, PoolSettings(tasks=1, slice_size=2), clock, asyncio.Event())
     running = asyncio.create_task(planner.run())
     try:

@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from bed.fakes import FakeClock, ScriptedChannel, open_job, settle_down
+from bed.fakes import FakeClock, ScriptedChannel, Told, open_job, settle_down
 from bed.quota_sources import SHANGHAI, ScriptedQuotas
 
 from broadcastd.delivery.forecaster import Forecaster
+from broadcastd.delivery.quota_watch import Watching
 from broadcastd.delivery.quotas import AccountQuotas
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import Books, Request, Round
@@ -41,16 +42,22 @@ class OpenOnes(list):
     def count(self, counter):
         self.counter = counter
 
+    def at_end(self, listener):
+        self.ended = listener
+
 
 class Scene:
     def __init__(self, left=1000, **settings):
-        self.clock, self.ledger, self.jobs = FakeClock(), Ledger(), OpenOnes()
+        self.clock, self.ledger, self.jobs, self.told = FakeClock(), Ledger(), OpenOnes(), Told()
         self.entry = open_job(self.clock, ScriptedChannel("custom"))
         self.entry.job = self.job(1)
         self.source = ScriptedQuotas(left)
         quotas = AccountQuotas(self.entry.account, self.source, self.clock)
         self.forecaster = Forecaster(
-            quotas, QuotaSettings(**settings), SHANGHAI, self.ledger, self.jobs, self.clock
+            quotas,
+            QuotaSettings(**settings),
+            SHANGHAI,
+            Watching(self.ledger, self.jobs, None, self.clock, self.told),
         )
 
     def job(self, no, recipients=600, **about):
@@ -98,6 +105,10 @@ async def test_a_planned_job_is_warned_of_exactly():
         ((no, warnings),) = scene.ledger.warned
         assert (no, warnings[0]) == (1, "thing1 is cut")
         assert warnings[1].startswith("quota of custom: 600 are needed, 599 of 1,000 calls are left today: 1")
+        assert scene.told.kinds == ["quota_short j1"]
+        scene.jobs.ended(scene.entry.job)
+        scene.jobs.ended(scene.entry.job)
+        assert scene.told.kinds[1:] == ["quota_short j1 over"]
         assert fits(scene) == (600, False)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from bed.fakes import FakeClock, ScriptedChannel, open_job
+from bed.fakes import FakeClock, ScriptedChannel, Told, open_job
 from bed.quota_sources import SHANGHAI, ScriptedQuotas
 
 from broadcastd.delivery.lane import HoldOf
@@ -61,9 +61,9 @@ class Scene:
         self.job = open_job(self.clock, ScriptedChannel("custom"), ScriptedChannel("template"))
         self.lane = self.job.account.lanes["custom"]
         self.source = ScriptedQuotas(left)
-        self.parts = Parts(self.job)
+        self.parts, self.told = Parts(self.job), Told()
         quotas = AccountQuotas(self.job.account, self.source, self.clock)
-        watching = Watching(self.parts, self.parts, self.parts, self.clock)
+        watching = Watching(self.parts, self.parts, self.parts, self.clock, self.told)
         self.watch = QuotaWatch(quotas, QuotaSettings(), SHANGHAI, watching)
 
     def hold(self):
@@ -95,6 +95,8 @@ async def test_a_day_that_is_used_up_is_waited_for_and_only_asked_about(used_up)
     assert len(used_up.source.asked) == 11
     assert used_up.source.asked[0] == ("/custom", "token-1")
     assert used_up.parts.done == []
+    assert used_up.told.kinds == ["quota_short default, custom"]
+    assert used_up.told.notices[0].facts["reason"].startswith(WHY)
 
 
 async def test_when_it_is_back_one_call_tries_and_who_waits_is_due(used_up):
@@ -118,6 +120,7 @@ async def test_who_was_put_off_meanwhile_is_due_too_once_a_call_has_passed(used_
     used_up.lane.release()
     await used_up.passes(1)
     assert used_up.parts.done == HASTENED
+    assert used_up.told.kinds[1:] == ["quota_short default, custom over"]
     await used_up.passes(10)
     assert used_up.parts.done == HASTENED
 

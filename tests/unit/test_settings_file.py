@@ -233,9 +233,9 @@ WITHOUT_DEFAULT = {
 # What is off when it is not there: None by default.
 OPTIONAL = {
     f"accounts.default.callback.{key}" for key in ("aes_key", "previous_aes_key", "mode", "forward_to")
-}
-# A table of the site's own words; the shipped ones are an example.
-EXAMPLES = {"accounts.default.template.data"}
+} | {"accounts.default.finished.url", "accounts.default.finished.secret"}
+# In the site's own words; the shipped ones are an example.
+EXAMPLES = {"accounts.default.template.data", "accounts.default.finished.sql"}
 # Sections of which there may be many; the shipped file shows one, commented out.
 NAMED = ("templates", "subscriptions", "tokens")
 
@@ -279,12 +279,15 @@ def shipped():
     return text[: optional.start()] + uncommented
 
 
-def test_the_shipped_files_optional_section_is_a_callback(file):
+def test_the_shipped_files_optional_sections_can_be_used(file):
     text = shipped().replace('token = "…"', 'token = "abc123"').replace('app_id = ""', 'app_id = "wx1"')
     text = re.sub(r'^((?:previous_)?aes_key) = "…"', lambda key: f'{key[1]} = "{"A" * 43}"', text, flags=re.M)
-    callback = settings_file.load(file(text)).accounts["default"].callback
-    assert callback is not None
-    assert callback.token.get_secret_value() == "abc123"
+    text = text.replace('secret = "…"                      #', f'secret = "{"s" * 16}" #')
+    account = settings_file.load(file(text)).accounts["default"]
+    assert account.callback is not None
+    assert account.callback.token.get_secret_value() == "abc123"
+    assert account.finished is not None
+    assert account.finished.sql == "UPDATE task SET status = 2 WHERE id = :ref"
 
 
 def test_the_shipped_file_loads(file):

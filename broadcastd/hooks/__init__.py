@@ -1,0 +1,1 @@
+"""Ways to tell a site that one of its jobs has ended."""

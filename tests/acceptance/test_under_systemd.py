@@ -28,4 +28,5 @@ def test_a_night_under_systemd(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
     said = (folder / "out").read_text() if (folder / "out").exists() else (folder / "installed").read_text()
-    assert said.rstrip().endswith("ALL WELL"), said[-6000:] + booted.stderr[-2000:]
+    well = said.rstrip().endswith("ALL WELL")
+    assert well, said[-6000:] + booted.stderr[-2000:]

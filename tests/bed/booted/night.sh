@@ -1,7 +1,7 @@
 #!/bin/bash
 # What an operator does and what may befall the daemon, on a machine with systemd. Prints "ALL WELL" at its end.
 set -eux
-trap 'journalctl --no-pager -u broadcastd.service -o cat | tail -20; systemctl --no-block exit 1' ERR
+trap 'journalctl --no-pager -u 'broadcastd*' -o cat | tail -20; systemctl --no-block exit 1' ERR
 cd /srv/checkout
 
 main_pid() { systemctl show -p MainPID --value "$1"; }
@@ -72,7 +72,7 @@ before=$(main_pid broadcastd.service)
 mkdir -p /etc/systemd/system/broadcastd-monitor.service.d
 printf '[Service]\nExecStart=\nExecStart=%s\nExecStart=%s\nExecStart=%s\n' \
   "/opt/broadcastd/bin/broadcastd ping -c /etc/broadcastd/broadcastd.toml" \
-  "/bin/sh -c 'df /var/lib/broadcastd && : >/var/lib/broadcastd-monitor/state && ! : 2>/dev/null >/var/lib/broadcastd/x'" \
+  "/bin/sh -c 'df /var/lib/broadcastd && : >/var/lib/broadcastd-monitor/state && ! touch /var/lib/broadcastd/x'" \
   "/bin/systemctl restart broadcastd.service" >/etc/systemd/system/broadcastd-monitor.service.d/trial.conf
 systemctl daemon-reload
 systemctl start broadcastd-monitor.service

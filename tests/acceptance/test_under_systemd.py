@@ -1,4 +1,4 @@
-"""The units under a real systemd, booted in namespaces of its own: installed, restarted, killed, hung, removed."""
+"""The units under a real systemd, booted in namespaces: installed, restarted, killed, hung, removed."""
 
 import os
 import shutil

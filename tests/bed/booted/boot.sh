@@ -68,5 +68,16 @@ layers
 env -u PYTHONPATH PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   chroot "$root" /srv/checkout/scripts/install-service >"$folder/installed" 2>&1
 umount "$root/proc"
-exec unshare --mount --uts --ipc --net --cgroup --pid --fork --kill-child --mount-proc="$root/proc" \
-  bash "$0" "$checkout" "$folder" "$script" booting
+
+# A control group of its own: a booted systemd moves everything that it finds in its root.
+groups=$folder/groups own=$folder/groups/broadcastd-trial-$$
+mkdir -p "$groups"
+mount -t cgroup2 cgroup2 "$groups"
+mkdir "$own"
+echo $$ >"$own/cgroup.procs"
+code=0
+unshare --mount --uts --ipc --net --cgroup --pid --fork --kill-child --mount-proc="$root/proc" \
+  bash "$0" "$checkout" "$folder" "$script" booting || code=$?
+echo $$ >"$groups/cgroup.procs"
+find "$own" -depth -type d -exec rmdir {} \;
+exit "$code"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What an operator does and what may befall the daemon, on a machine with systemd. Prints "ALL WELL" at its end.
 set -eux
-trap 'journalctl --no-pager -u 'broadcastd*' -o cat | tail -20; systemctl --no-block exit 1' ERR
+trap 'journalctl --no-pager -u "broadcastd*" -o cat | tail -20; systemctl --no-block exit 1' ERR
 cd /srv/checkout
 
 main_pid() { systemctl show -p MainPID --value "$1"; }

@@ -1,7 +1,6 @@
 """The ledger: which it is, whether it is the true one, its disk, its pages, its server."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from broadcastd.doctor.finding import Finding, Findings, fail, ok, skipped, warn
 from broadcastd.doctor.subject import Line, Subject
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ledgers import inspection, mysql
-from broadcastd.ledgers.identity import Place, this_machine
+from broadcastd.ledgers.identity import MISSING, Place, this_machine
 from broadcastd.ledgers.inspection import Seen
 from broadcastd.ledgers.migration import HEAD, Age
 from broadcastd.settings import IDENTITY_OFF, LOOPBACK
@@ -112,13 +111,19 @@ async def _copy_at_rest(subject: Subject) -> Finding:
         return _UNREADABLE
     if seen.identity is None:
         return skipped("no daemon has worked on it yet")
-    uid = await subject.user_id()
-    folder = identity_folder(subject, uid)
-    if folder is None or (uid != os.geteuid() and not os.access(folder, os.R_OK | os.X_OK)):
-        return skipped(f"{folder} can only be read by the daemon's user")
+    identity = identity_folder(subject, await subject.user_id(), None)
+    if identity is None:
+        return skipped("ledger.identity_dir is off")
+    folder, is_certain = identity
     url = subject.whole.ledger.url.get_secret_value()
     place = Place(this_machine(), str(file) if file is not None else mysql.address(url))
-    return judge_copy(await asyncio.to_thread(lambda: inspection.copied(seen.identity, place, folder)))
+    try:
+        why = await asyncio.to_thread(inspection.copied, seen.identity, place, folder)
+    except LedgerUnavailableError as error:
+        return skipped(str(error))
+    if why == MISSING and not is_certain:
+        return skipped(f"only the daemon's user can tell: its file is not in {folder}, or that is closed")
+    return judge_copy(why)
 
 
 def judge_copy(why: str) -> Finding:

@@ -16,8 +16,9 @@ from bed.doctor import NOWHERE, ask_doctor, finding_of, verdicts_of
 from bed.old_ledger import sqlite_ledger
 from bed.site import sqlite_site
 
-from broadcastd.doctor.files import Person, judge_folder
+from broadcastd.doctor.files import Person, identity_folder, judge_folder
 from broadcastd.doctor.finding import Verdict
+from broadcastd.doctor.subject import Subject
 from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.inspection import quick_check
 
@@ -85,6 +86,26 @@ def test_folders_of_somebody_else(tmp_path: Path) -> None:
     (gone,) = judge_folder("ledger", there / "gone", STRANGER)
     assert "there is no folder" in gone.seen
     assert judge_folder("identity", there / "made/at/the/start", STRANGER) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "uid", "runs", "found"),
+    [
+        ("identity", 4242, False, ("{folder}/identity", True)), ("off", 4242, False, None),
+        ("", 0, False, ("/var/lib/broadcastd-identity", True)),
+        ("", 4242, False, ("/.local/state/broadcastd-identity", False)),
+        ("", 4242, True, ("{state}/broadcastd-identity", True)),
+    ],
+)  # fmt: skip
+def test_where_a_ledgers_identity_is(
+    tmp_path: Path, given: str, uid: int, runs: bool, found: tuple[str, bool] | None
+) -> None:
+    path = daemon_in(tmp_path).settings
+    text = path.read_text().replace('identity_dir = "identity"', f'identity_dir = "{given}"')
+    path.write_text(text)
+    state = os.environ.get("XDG_STATE_HOME") or f"{Path.home()}/.local/state"
+    expected = found and (Path(found[0].format(folder=tmp_path, state=state)), found[1])
+    assert identity_folder(Subject(path, offline=True), uid, os.getpid() if runs else None) == expected
 
 
 # -- the port

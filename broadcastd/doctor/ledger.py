@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from broadcastd.doctor.files import identity_folder
-from broadcastd.doctor.finding import Finding, Findings, fail, ok, skipped, warn
+from broadcastd.doctor.finding import Finding, Findings, Verdict, fail, ok, skipped, warn
 from broadcastd.doctor.subject import Line, Subject
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ledgers import inspection, mysql
@@ -145,7 +145,9 @@ async def ledger_disk(subject: Subject) -> Findings:
     usage = await asyncio.to_thread(lambda: shutil.disk_usage(folder))
     mounts = await asyncio.to_thread(lambda: MOUNTS.read_text(encoding="utf-8"))
     kind = file_system(folder, mounts)
-    return [judge_room(folder, usage.free, subject.whole.ledger.reserve_mb), *judge_kind(folder, kind)]
+    room = judge_room(folder, usage.free, subject.whole.ledger.reserve_mb)
+    found = [*([] if room.verdict is Verdict.OK else [room]), *judge_kind(folder, kind)]
+    return found or [room]
 
 
 def judge_room(folder: Path, free: int, reserve_mb: int) -> Finding:

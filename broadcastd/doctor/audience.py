@@ -11,7 +11,7 @@ from broadcastd.errors import AudienceUnavailableError
 from broadcastd.server_settings import LOOPBACK
 from broadcastd.settings import AudienceSettings
 
-SLOW_S = 1.0
+SLOW_S = 2.0
 """To connect and get an answer; a slice is one question."""
 SILENCE_LEAST_S = 60
 LAG_MOST_S = 30

@@ -13,13 +13,14 @@ from broadcastd import settings_file
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, warn
 from broadcastd.doctor.subject import Subject, user_name
 from broadcastd.errors import SettingsError
-from broadcastd.ledgers.identity import default_folder
 from broadcastd.settings import IDENTITY_OFF
 from broadcastd.settings_review import cautions, untouched
 
 READ, WRITE_INTO = 4, 3
 """Bits of a mode: to read a file; to make files in a folder."""
 WRITE = 6
+OF_ROOT = Path("/var/lib/broadcastd-identity")
+"""As `ledgers.identity.default_folder`, which knows this process only."""
 
 
 async def settings(subject: Subject) -> Findings:
@@ -144,22 +145,28 @@ def _secret_files(subject: Subject) -> Iterator[Path]:
 async def folders(subject: Subject) -> Findings:
     """Whether the daemon can write where it must."""
     daemon = Person.of(await subject.user_id())
-    return await asyncio.to_thread(lambda: _folders(subject, daemon))
+    identity = identity_folder(subject, daemon.uid, await subject.daemon_pid())
+    return await asyncio.to_thread(lambda: _folders(subject, daemon, identity))
 
 
-def _folders(subject: Subject, daemon: Person) -> Findings:
+def _folders(subject: Subject, daemon: Person, identity: tuple[Path, bool] | None) -> Findings:
     findings: list[Finding] = []
-    there = []
-    for what, folder in _written_to(subject, daemon.uid):
-        there.append(f"{what} {folder}")
-        findings += judge_folder(what, folder, daemon)
+    written = dict(_written_to(subject))
+    if identity is not None and identity[1]:
+        written["identity"] = identity[0]
+    for what, folder in written.items():
+        try:
+            findings += judge_folder(what, folder, daemon)
+        except PermissionError:
+            me = user_name(os.geteuid())
+            findings.append(warn(f"{what}: {folder} is closed to {me}, who asks", "ask as root"))
     file = subject.ledger_file
+    name = user_name(daemon.uid)
     if file is not None and file.exists() and not daemon.may(WRITE, file.stat()):
-        name = user_name(daemon.uid)
-        findings.append(
-            fail(f"{file} cannot be written by {name}, the daemon's user", f"chown {name} {file}*")
-        )
-    return findings or [ok(f"can be written by {user_name(daemon.uid)}: {', '.join(there) or 'nothing to'}")]
+        words = f"{file} cannot be written by {name}, the daemon's user"
+        findings.append(fail(words, f"chown {name} {file}*"))
+    there = ", ".join(f"{what} {folder}" for what, folder in written.items())
+    return findings or [ok(f"can be written by {name}: {there or 'nothing to'}")]
 
 
 def judge_folder(what: str, folder: Path, daemon: Person) -> Findings:
@@ -178,12 +185,9 @@ def judge_folder(what: str, folder: Path, daemon: Person) -> Findings:
     return []
 
 
-def _written_to(subject: Subject, uid: int) -> Iterator[tuple[str, Path]]:
+def _written_to(subject: Subject) -> Iterator[tuple[str, Path]]:
     if subject.ledger_file is not None:
         yield "ledger", subject.ledger_file.parent
-    folder = identity_folder(subject, uid)
-    if folder is not None:
-        yield "identity", folder
     background = getattr(subject.whole, "background", None)
     for key, what in (("log_file", "log"), ("pid_file", "pid file")):
         file = getattr(background, key, None)
@@ -191,22 +195,36 @@ def _written_to(subject: Subject, uid: int) -> Iterator[tuple[str, Path]]:
             yield what, Path(str(file)).parent
 
 
-def identity_folder(subject: Subject, uid: int) -> Path | None:
-    """Where a daemon of this user keeps what tells the ledger from its copies; None: nowhere."""
+def identity_folder(subject: Subject, uid: int, pid: int | None) -> tuple[Path, bool] | None:
+    """Where a daemon of this user keeps what tells the ledger from its copies, and whether that is certain.
+
+    None: nowhere. `pid`: of the daemon, if it runs. Its environment may say where its state is.
+    """
     given = subject.whole.ledger.identity_dir
     if given == IDENTITY_OFF:
         return None
     if given:
-        return Path(given)
-    if uid == os.geteuid():
-        return default_folder()
+        return Path(given), True
     if uid == 0:
-        return Path("/var/lib/broadcastd-identity")
+        return OF_ROOT, True
+    environment = _environment(pid)
+    if environment is None and uid == os.geteuid():
+        environment = dict(os.environ)
     try:
-        home = Path(pwd.getpwuid(uid).pw_dir)
+        home = pwd.getpwuid(uid).pw_dir
     except KeyError:
+        home = "/"
+    known = environment or {}
+    state = known.get("XDG_STATE_HOME") or Path(known.get("HOME", home)) / ".local/state"
+    return Path(state) / "broadcastd-identity", environment is not None
+
+
+def _environment(pid: int | None) -> dict[str, str] | None:
+    try:
+        text = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return None
-    return home / ".local/state/broadcastd-identity"
+    return dict(one.split("=", 1) for one in text.split("\0") if "=" in one)
 
 
 def _group_name(gid: int) -> str:

@@ -1,7 +1,6 @@
 """The ledger: which it is, whether it is the true one, its disk, its pages, its server."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +8,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from broadcastd.doctor.files import identity_folder
-from broadcastd.doctor.finding import Finding, Findings, fail, ok, skipped, warn
+from broadcastd.doctor.finding import Finding, Findings, Verdict, fail, ok, skipped, warn
 from broadcastd.doctor.subject import Line, Subject
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ledgers import inspection, mysql
-from broadcastd.ledgers.identity import Place, this_machine
+from broadcastd.ledgers.identity import MISSING, Place, this_machine
 from broadcastd.ledgers.inspection import Seen
 from broadcastd.ledgers.migration import HEAD, Age
 from broadcastd.server_settings import LOOPBACK
@@ -113,13 +112,19 @@ async def _copy_at_rest(subject: Subject) -> Finding:
         return _UNREADABLE
     if seen.identity is None:
         return skipped("no daemon has worked on it yet")
-    uid = await subject.user_id()
-    folder = identity_folder(subject, uid)
-    if folder is None or (uid != os.geteuid() and not os.access(folder, os.R_OK | os.X_OK)):
-        return skipped(f"{folder} can only be read by the daemon's user")
+    identity = identity_folder(subject, await subject.user_id(), None)
+    if identity is None:
+        return skipped("ledger.identity_dir is off")
+    folder, is_certain = identity
     url = subject.whole.ledger.url.get_secret_value()
     place = Place(this_machine(), str(file) if file is not None else mysql.address(url))
-    return judge_copy(await asyncio.to_thread(lambda: inspection.copied(seen.identity, place, folder)))
+    try:
+        why = await asyncio.to_thread(inspection.copied, seen.identity, place, folder)
+    except LedgerUnavailableError as error:
+        return skipped(str(error))
+    if why == MISSING and not is_certain:
+        return skipped(f"only the daemon's user can tell: its file is not in {folder}, or that is closed")
+    return judge_copy(why)
 
 
 def judge_copy(why: str) -> Finding:
@@ -141,7 +146,9 @@ async def ledger_disk(subject: Subject) -> Findings:
     usage = await asyncio.to_thread(lambda: shutil.disk_usage(folder))
     mounts = await asyncio.to_thread(lambda: MOUNTS.read_text(encoding="utf-8"))
     kind = file_system(folder, mounts)
-    return [judge_room(folder, usage.free, subject.whole.ledger.reserve_mb), *judge_kind(folder, kind)]
+    room = judge_room(folder, usage.free, subject.whole.ledger.reserve_mb)
+    found = [*([] if room.verdict is Verdict.OK else [room]), *judge_kind(folder, kind)]
+    return found or [room]
 
 
 def judge_room(folder: Path, free: int, reserve_mb: int) -> Finding:

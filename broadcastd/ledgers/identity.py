@@ -23,6 +23,7 @@ from broadcastd.errors import LedgerUnavailableError
 log = structlog.get_logger()
 
 MACHINE_ID = Path("/etc/machine-id")
+MISSING = "its file in ledger.identity_dir is missing or damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def why_a_copy(own: Identity, place: Place, known: Identity | None) -> str:
         return f"it was last used as {own.place.path}" if moved else "it was last used on another machine"
     if known is None:
         # At beat 1 it was made just now, and the process died before it wrote the file.
-        return "" if own.beat <= 1 else "its file in ledger.identity_dir is missing or damaged"
+        return "" if own.beat <= 1 else MISSING
     if known.place != place:
         return f"its file in ledger.identity_dir is about {known.place.path}"
     if own.starts < known.starts or own.beat < known.beat:

@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from broadcastd import __version__
 from broadcastd.doctor.examination import Told, chosen, passed
 from broadcastd.doctor.files import Person, judge_secret
 from broadcastd.doctor.finding import Verdict, fail, ok, skipped, warn
-from broadcastd.doctor.hiding import secrets_of
+from broadcastd.doctor.hiding import Hiding, secrets_of
 from broadcastd.doctor.machine import judge_open_files, judge_sqlite, needed_files
 from broadcastd.doctor.ports import judge_daemon, judge_other, judge_port
 from broadcastd.doctor.service import (
@@ -207,6 +208,18 @@ def test_the_secrets_of_settings():
          "audience": {"url": "sqlite:///x"}}}}
     )  # fmt: skip
     assert set(secrets_of(settings)) == {"t0ken", "s3cret", "mysql://u:pa%40ss@db/l", "pa%40ss", "pa@ss"}
+
+
+def test_secrets_are_taken_out_of_whatever_is_found():
+    settings = Settings.model_validate(
+        {"server": {"token": "t0ken-of-frames"},
+         "accounts": {"a": {"channels": ["custom"], "audience": {"url": "mysql://u:pa%40ssword@db/site"}}}}
+    )  # fmt: skip
+    hiding = Hiding(
+        SimpleNamespace(settings=settings, accounts=[SimpleNamespace(known_token="ACCESS-70ken")])
+    )
+    found = hiding.without_secrets(fail("t0ken-of-frames, pa@ssword", "pa%40ssword", "ACCESS-70ken of site"))
+    assert found == fail("***, ***", "***", "*** of site")
 
 
 def test_a_first_word_chooses_all_that_begin_with_it():

@@ -124,7 +124,7 @@ def test_reaching_the_database():
     assert verdicts(audience.judge_reached(near, remote=False)) == [OK]
     assert verdicts(audience.judge_reached(near, remote=True)) == [WARN]
     assert verdicts(audience.judge_reached(far, remote=True)) == [OK]
-    assert verdicts(audience.judge_reached(Server("11.4", 1.5), remote=False)) == [WARN]
+    assert verdicts(audience.judge_reached(Server("11.4", 2.1), remote=False)) == [WARN]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 COMMAND = (sys.executable, "-P", "-m", "broadcastd.alerts.child")
 LONGEST_S = 60.0
 """Then the child is killed; who has not answered is tried again."""
+GONE_WITHIN_S = 5.0
+"""A killed child's pipes are closed, unless a process of its own holds them."""
 PAUSES = Backoff(first_s=5, longest_s=900)
 MOST_TRIES = 15
 MOST_WAITING = 50
@@ -159,10 +161,16 @@ class Sending:
             silent = TOO_SLOW
         finally:
             # Also when the daemon stops: nobody else would end it.
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-        await child.wait()
+            await _end(child)
         return _deliveries(one.urls, lines, silent)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GONE_WITHIN_S):
+            await child.communicate()
 
 
 async def _talk(child: asyncio.subprocess.Process, asked: bytes, lines: list[bytes]) -> None:

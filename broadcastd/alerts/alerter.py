@@ -30,7 +30,7 @@ class Alerter:
         self._settings = settings
         self._clock = clock
         self._policy = Policy(settings.off, job_finished=settings.job_finished)
-        self._sending = sending or Sending([url.get_secret_value() for url in settings.urls], clock)
+        self._sending = sending or Sending([url.get_secret_value() for url in settings.urls])
         self._unread: asyncio.Queue[Notice] = asyncio.Queue(MOST_UNREAD)
 
     def tell(self, notice: Notice) -> None:

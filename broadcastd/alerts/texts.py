@@ -65,7 +65,7 @@ def _lines(alert: Alert, words: Words, language: Language) -> Iterator[str]:
         yield from _examples(alert, language)
     else:
         yield from _facts(alert.facts, language)
-    code = errcode_of(alert.facts)
+    code = None if alert.over else errcode_of(alert.facts)
     if code is not None:
         yield f"{frame['means']}{frame['colon']}{code} {in_one_language(code, language)}"
     if alert.since is not None:

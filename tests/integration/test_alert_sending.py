@@ -15,7 +15,7 @@ from broadcastd.alert_settings import AlertSettings
 from broadcastd.alerts import sending
 from broadcastd.alerts.alerter import MOST_UNREAD, Alerter, tell_now
 from broadcastd.alerts.policy import Alert
-from broadcastd.alerts.sending import Sending, check, send_now
+from broadcastd.alerts.sending import Patience, Sending, check, send_now
 from broadcastd.alerts.texts import Text
 from broadcastd.clock import SystemClock
 from broadcastd.notices import Notice, NoticeKind
@@ -71,11 +71,13 @@ def test_each_address_has_its_own_answer_and_none_waits_for_another():
         assert site.calls[0].json["title"] == TEXT.title
 
 
-def test_a_server_that_hangs_is_given_up():
+def test_a_server_that_hangs_keeps_no_other_waiting_and_is_given_up():
     with mail_server(started=False) as server, hanging(server.port), mail_server() as other:
-        slow, quick = send_now([server.url, other.url], TEXT, "warning", longest_s=4)
+        slow, quick = send_now([f"{server.url}&cto=1&rto=1", other.url], TEXT, "warning")
+        assert (slow.ok, quick.ok) == (False, True)
+        assert "timed out" in slow.why
+        (slow,) = send_now([f"{server.url}&cto=60&rto=60"], TEXT, "warning", longest_s=1)
         assert (slow.ok, slow.why) == (False, "it did not answer in time")
-        assert quick.ok
 
 
 def test_addresses_are_checked_without_sending_anything():
@@ -107,7 +109,7 @@ def test_a_daemon_does_not_carry_apprise():
 
 async def test_what_is_not_taken_is_tried_again_until_the_server_is_back():
     with mail_server(started=False) as server, structlog.testing.capture_logs() as logs:
-        async with running(Sending([server.url], SystemClock(), pauses=AT_ONCE)) as sending_:
+        async with running(Sending([server.url], Patience(AT_ONCE))) as sending_:
             sending_.put(TEXT, "test", "info")
             await until(lambda: [one for one in logs if one["event"] == "alert_not_sent"][1:])
             await asyncio.to_thread(server.start)
@@ -123,7 +125,7 @@ async def test_who_has_taken_it_is_not_told_again():
     with mail_server() as server, receiver() as site, structlog.testing.capture_logs() as logs:
         server.refuses = "554 not today"
         urls = [server.url, f"json://127.0.0.1:{site.port}/x"]
-        async with running(Sending(urls, SystemClock(), pauses=AT_ONCE)) as sending_:
+        async with running(Sending(urls, Patience(AT_ONCE))) as sending_:
             sending_.put(TEXT, "test", "info")
             await until(lambda: len([one for one in logs if one["event"] == "alert_not_sent"]) >= 2)
             server.refuses = ""
@@ -131,9 +133,25 @@ async def test_who_has_taken_it_is_not_told_again():
         assert len(site.calls) == 1
 
 
+async def test_the_order_stays_and_one_address_keeps_no_other_waiting():
+    with mail_server(started=False) as server, receiver() as site, structlog.testing.capture_logs() as logs:
+        urls = [server.url, f"json://127.0.0.1:{site.port}/x"]
+        async with running(Sending(urls, Patience(Backoff(first_s=300, longest_s=300)))) as sending_:
+            sending_.put(Text("held", "text"), "job_held", "warning")
+            await until(lambda: site.calls)
+            await until(lambda: [one for one in logs if one["event"] == "alert_not_sent"])
+            await asyncio.to_thread(server.start)
+            # Long before the next try: that there is one more has it tried at once.
+            sending_.put(Text("not held", "text"), "job_held", "success")
+            await until(lambda: len(server.mails) == 2)
+            await sending_.all_tried()
+        assert [mail.title for mail in server.mails] == ["held", "not held"]
+        assert [call.json["title"] for call in site.calls] == ["held", "not held"]
+
+
 async def test_an_address_that_is_wrong_is_not_tried_again():
     with structlog.testing.capture_logs() as logs:
-        async with running(Sending(["mailx://s3cret"], SystemClock(), pauses=AT_ONCE)) as sending_:
+        async with running(Sending(["mailx://s3cret"], Patience(AT_ONCE))) as sending_:
             sending_.put(TEXT, "test", "info")
             await until(lambda: logs)
             await sending_.all_tried()
@@ -153,7 +171,7 @@ async def test_a_child_that_hangs_is_killed_and_so_is_one_of_a_daemon_that_stops
         return subprocess.run(["kill", "-0", pid], check=False, capture_output=True).returncode != 0
 
     with structlog.testing.capture_logs() as logs:
-        sending_ = Sending(["json://localhost"], SystemClock(), pauses=AT_ONCE, longest_s=1)
+        sending_ = Sending(["json://localhost"], Patience(AT_ONCE, 1))
         async with running(sending_):
             sending_.put(TEXT, "test", "info")
             await until(lambda: len(pids()) >= 2)
@@ -164,10 +182,10 @@ async def test_a_child_that_hangs_is_killed_and_so_is_one_of_a_daemon_that_stops
 
 async def test_when_too_many_wait_the_newest_stay():
     with structlog.testing.capture_logs() as logs:
-        sending_ = Sending(["json://localhost"], SystemClock())
+        sending_ = Sending(["json://localhost"])
         for number in range(sending.MOST_WAITING + 3):
             sending_.put(Text(str(number), ""), "test", "info")
-    assert [one.text.title for one in sending_._waiting][:2] == ["3", "4"]
+    assert [one.text.title for one in sending_._lines[0]._waiting][:2] == ["3", "4"]
     assert len([one for one in logs if one["event"] == "alert_dropped"]) == 3
 
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as BadEnvironmentError
 
+from broadcastd.database_tls import without_files_relative_to
 from broadcastd.errors import SettingsError
 from broadcastd.settings import IDENTITY_OFF, ServerSettings, Settings
 
@@ -166,7 +167,9 @@ def _absolute(settings: Settings, base: Path) -> Settings:
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:
     scheme = "sqlite:///"
     there = url.get_secret_value()
-    return SecretStr(f"{scheme}{base / there[len(scheme) :]}") if there.startswith(scheme) else url
+    if there.startswith(scheme):
+        return SecretStr(f"{scheme}{base / there[len(scheme) :]}")
+    return SecretStr(without_files_relative_to(there, base))
 
 
 def _in_words(problem: Any) -> str:

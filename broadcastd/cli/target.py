@@ -60,6 +60,11 @@ def complain(text: str) -> None:
     click.echo(f"broadcastd: {escaped(text)}", err=True)
 
 
+def say(text: str) -> None:
+    """One line on stdout, which cannot steer the terminal."""
+    click.echo(escaped(text))
+
+
 def target_options(command: F) -> F:
     """-c, --host, --port and --json, for commands that talk to a daemon: they get `target` and `as_json`."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from bed.certificates import Authority
 from bed.mariadb import PrivateMariaDb, folder_of_servers, private_mariadb
-from broadcastd.audiences.engine import open_database
-from broadcastd.audiences.engine import Database
+
+from broadcastd.audiences.engine import Database, open_database
 from broadcastd.clock import SystemClock
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError, SettingsError
 from broadcastd.ledgers.mysql import MysqlLedger

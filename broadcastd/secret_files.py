@@ -24,8 +24,8 @@ def located(name: str, base: Path) -> Path:
 def read(path: Path) -> str:
     """The secret, without white space around it.
 
-    Raises OSError, UnicodeDecodeError, and PermissionError, with the words for it, when others on this machine
-    can read it or change it: then it is no secret.
+    Raises OSError, UnicodeDecodeError, and PermissionError, with the words for it, when others on this
+    machine can read it or change it: then it is no secret.
     """
     if path.is_file() and (what := open_to_others(path)):
         raise PermissionError(
@@ -46,6 +46,6 @@ def open_to_others(path: Path) -> str:
 
 
 def foreign_owner(path: Path) -> str:
-    """`uid 1000` when a file belongs to neither root nor this process's user, who could change it; else nothing."""
+    """`uid 1000` when a file belongs to neither root nor this process's user; else nothing."""
     owner = path.stat().st_uid
     return "" if owner in (0, os.geteuid()) else f"uid {owner}"

@@ -16,7 +16,8 @@ from pydantic_settings import SettingsError as BadEnvironmentError
 from broadcastd import secret_files
 from broadcastd.database_tls import without_files_relative_to
 from broadcastd.errors import SettingsError
-from broadcastd.settings import IDENTITY_OFF, ServerSettings, Settings
+from broadcastd.server_settings import ServerSettings
+from broadcastd.settings import IDENTITY_OFF, Settings
 
 FILE_VARIABLE = "BROADCASTD_CONFIG"
 PREFIX = "BROADCASTD_"
@@ -26,6 +27,7 @@ SECRET_WORDS = ("token", "password", "secret", "url", "aes_key", "forward_to")
 # Keys that may be given as `<key>_file`: the secret is then the file's content.
 FILE_KEYS = (
     ("server", "token"),
+    ("server", "tokens", "*", "token"),
     ("ledger", "url"),
     ("accounts", "*", "app_secret"),
     ("accounts", "*", "audience", "url"),

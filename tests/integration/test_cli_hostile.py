@@ -1,4 +1,4 @@
-"""A job whose every text is hostile, shown by every command: nothing steers the terminal, all of it is seen."""
+"""A job whose every text is hostile, shown by every command: nothing steers the terminal, all is seen."""
 
 import json
 import re
@@ -45,8 +45,9 @@ COMMANDS: dict[str, tuple[list[str], list[dict[str, Any]]]] = {
     "resume": (["resume", "j1"], [hostile_job("running")]),
     "watch": (["watch", "j1"], [progress("running"), progress("done")]),
     "who": (["who", "j1"], [PERSON, {"ok": True, "listed": 1}]),
-    "report": (["report", "j1"], [{"ok": True, "report": {**MORE, "hmac": HOSTILE, "errcodes": {HOSTILE: {
-        "n": 1, "meaning": HOSTILE, "meaning_zh": HOSTILE}}, "rounds": [{"no": HOSTILE}], HOSTILE: HOSTILE}}]),
+    "report": (["report", "j1"], [{"ok": True, "report": {**MORE, "hmac": HOSTILE, HOSTILE: HOSTILE,
+        "errcodes": {HOSTILE: {"n": 1, "meaning": HOSTILE, "meaning_zh": HOSTILE}},
+        "rounds": [{"no": HOSTILE}]}}]),
     "send": (["send", "x"], [{**hostile_job("accepted"), "repeat": False}]),
     "dry run": (["send", "x", "--dry-run"], [{"ok": True, "dry_run": True, "recipients": 1, "slices": 1,
         "messages": {HOSTILE: HOSTILE}, "quota": {"words": HOSTILE}, "warnings": [HOSTILE]}]),

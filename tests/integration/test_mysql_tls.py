@@ -88,7 +88,7 @@ def test_a_ca_that_is_none_is_found_before_anything_is_asked(tls: WithTls) -> No
         open_database(AudienceSettings(url=f"{tls.server.url}?tls=verify&tls_ca={nothing}"))
     text = tls.folder / "text.pem"
     text.write_text("no certificate")
-    with pytest.raises(SettingsError, match="text.pem cannot be used: it is no PEM file"):
+    with pytest.raises(SettingsError, match=r"text\.pem cannot be used: it is no PEM file"):
         open_database(AudienceSettings(url=f"{tls.server.url}?tls=verify&tls_ca={text}"))
 
 

@@ -72,7 +72,7 @@ def load_server(path: Path | None) -> ServerSettings:
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
     _secrets_from_files(merged, base)
     try:
-        return ServerSettings.model_validate(merged["server"])
+        return _with_files(ServerSettings.model_validate(merged["server"]), base)
     except ValidationError as error:
         lines = "\n".join(f"  server.{_in_words(problem)}" for problem in error.errors())
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
@@ -200,7 +200,13 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
-    return settings.model_copy(update={"ledger": ledger, "accounts": accounts})
+    server = _with_files(settings.server, base)
+    return settings.model_copy(update={"server": server, "ledger": ledger, "accounts": accounts})
+
+
+def _with_files(server: ServerSettings, base: Path) -> ServerSettings:
+    named = {name: getattr(server, name) for name in ("tls_cert", "tls_key", "tls_client_ca")}
+    return server.model_copy(update={name: str(base / there) for name, there in named.items() if there})
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:

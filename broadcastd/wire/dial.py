@@ -41,14 +41,21 @@ def stream(
     try:
         with _connected(host, port, tls) as connection:
             connection.settimeout(timeout_s)
-            connection.sendall(orjson.dumps(frame, option=orjson.OPT_APPEND_NEWLINE))
-            if tls is None:  # which has no such thing as one half of a connection that ends
-                connection.shutdown(socket.SHUT_WR)
+            _send(connection, orjson.dumps(frame, option=orjson.OPT_APPEND_NEWLINE))
             with connection.makefile("rb") as lines:
                 for line in lines:
                     yield _reply(line, host, port)
     except OSError as error:
         raise NoDaemonError(f"no daemon answers on {host}:{port}: {_why(error)}") from error
+
+
+def _send(connection: socket.socket, frame: bytes) -> None:
+    # A daemon may refuse, and hang up, before it has read anything: then its words are there to be read.
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(frame)
+    if not isinstance(connection, ssl.SSLSocket):  # in TLS there is no end of one side only
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
 
 
 def _connected(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
@@ -75,10 +82,6 @@ def _why(error: OSError) -> str:
 
 
 def _reply(line: bytes, host: str, port: int) -> dict[str, Any]:
-    if line[:1] == TLS_ALERT:
-        raise NoDaemonError(
-            f"what listens on {host}:{port} speaks TLS: set server.tls_cert, or give --tls-ca"
-        )
     try:
         reply = orjson.loads(line)
     except ValueError as error:

@@ -2,8 +2,8 @@
 
 Whoever comes gets a seat, also when all are taken: then whoever has been idle longest gives theirs up. So
 thousands of idle connections keep nobody out. A frame that is being answered is never cut for another's sake.
-When nobody is idle, whoever has left a reply unread for STUCK_S gives way, and after them whoever has followed
-a job (`tail`) for so long, and is waiting for its next line.
+When nobody is idle, whoever has left a reply unread for STUCK_S gives way, then whoever has followed a job
+(`tail`) for so long, and is waiting for its next line.
 """
 
 from collections import Counter

@@ -13,6 +13,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as BadEnvironmentError
 
+from broadcastd import secret_files
+from broadcastd.database_tls import without_files_relative_to
 from broadcastd.errors import SettingsError
 from broadcastd.server_settings import ServerSettings
 from broadcastd.settings import IDENTITY_OFF, Settings
@@ -35,6 +37,7 @@ FILE_KEYS = (
     ("accounts", "*", "callback", "previous_aes_key"),
     ("accounts", "*", "finished", "url"),
     ("accounts", "*", "finished", "secret"),
+    ("accounts", "*", "callback", "forward_to"),
 )
 
 
@@ -72,25 +75,26 @@ def load_server(path: Path | None) -> ServerSettings:
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
     _secrets_from_files(merged, base)
     try:
-        return ServerSettings.model_validate(merged["server"])
+        return _with_files(ServerSettings.model_validate(merged["server"]), base)
     except ValidationError as error:
         lines = "\n".join(f"  server.{_in_words(problem)}" for problem in error.errors())
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
 
 
-def secret_files(path: Path | None) -> dict[str, Path]:
-    """The files that hold secrets: dotted key, as `accounts.default.app_secret_file`, to path.
+def named_secret_files(values: dict[str, Any], base: Path) -> dict[str, Path]:
+    """The files that hold secrets: dotted key, as `accounts.default.app_secret_file`, to path."""
+    return {
+        f"{where}{key}_file": secret_files.located(str(section[f"{key}_file"]), base)
+        for *parents, key in FILE_KEYS
+        for where, section in _named_sections(values, parents)
+        if f"{key}_file" in section
+    }
 
-    Raises SettingsError when the settings cannot be read.
-    """
+
+def secrets_of(path: Path | None) -> dict[str, Path]:
+    """As `named_secret_files`, of a settings file. Raises SettingsError when it cannot be read."""
     values = _merged(_read(path) if path is not None else {})
-    base = path.resolve().parent if path is not None else Path.cwd()
-    found = {}
-    for *parents, key in FILE_KEYS:
-        for where, section in _named_sections(values, parents):
-            if f"{key}_file" in section:
-                found[f"{where}{key}_file"] = base / str(section[f"{key}_file"])
-    return found
+    return named_secret_files(values, path.resolve().parent if path is not None else Path.cwd())
 
 
 def _named_sections(values: Any, parents: list[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -104,6 +108,28 @@ def _named_sections(values: Any, parents: list[str]) -> list[tuple[str, dict[str
             if parent in ("*", name)
         ]
     return [(where, section) for where, section in found if isinstance(section, dict)]
+
+
+def exposures(path: Path | None) -> list[str]:
+    """Who else may read or change the settings file and those it names; a line each. The file can be read."""
+    if path is None:
+        return []
+    values, base = _read(path), path.resolve().parent
+    found = []
+    open_to = secret_files.open_to_others(path)
+    if "change" in open_to or (open_to and _holds_secrets(values)):
+        found.append(f"{path}: others on this machine may {open_to} it; `chmod o-rwx {path}`")
+    for place in (path, *named_secret_files(values, base).values()):
+        if owner := secret_files.foreign_owner(place):
+            found.append(f"{place}: it belongs to {owner}, who can change it; `chown` it to root")
+    return found
+
+
+def _holds_secrets(values: dict[str, Any]) -> bool:
+    here = [
+        section.get(key) for *parents, key in FILE_KEYS for _, section in _named_sections(values, parents)
+    ]
+    return any(one and not str(one).startswith("sqlite:") for one in here)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -163,14 +189,19 @@ def _secrets_from_files(values: dict[str, Any], base: Path) -> None:
             where = ".".join((*parents, f"{key}_file"))
             if key in section:
                 raise SettingsError(f"{where}: {key} is set as well; set one of them")
-            try:
-                section[key] = (base / str(name)).read_text(encoding="utf-8").strip()
-            except UnicodeDecodeError:
-                raise SettingsError(f"{where}: {base / str(name)} is not UTF-8 text") from None
-            except OSError as error:
-                raise SettingsError(
-                    f"{where}: {base / str(name)} cannot be read: {error.strerror}"
-                ) from error
+            section[key] = _secret(where, str(name), base)
+
+
+def _secret(where: str, name: str, base: Path) -> str:
+    try:
+        path = secret_files.located(name, base)
+        return secret_files.read(path)
+    except UnicodeDecodeError:
+        raise SettingsError(f"{where}: {base / name} is not UTF-8 text") from None
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{where}: {base / name} cannot be read: {error.strerror}") from error
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
@@ -183,13 +214,21 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
-    return settings.model_copy(update={"ledger": ledger, "accounts": accounts})
+    server = _with_files(settings.server, base)
+    return settings.model_copy(update={"server": server, "ledger": ledger, "accounts": accounts})
+
+
+def _with_files(server: ServerSettings, base: Path) -> ServerSettings:
+    named = {name: getattr(server, name) for name in ("tls_cert", "tls_key", "tls_client_ca")}
+    return server.model_copy(update={name: str(base / there) for name, there in named.items() if there})
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:
     scheme = "sqlite:///"
     there = url.get_secret_value()
-    return SecretStr(f"{scheme}{base / there[len(scheme) :]}") if there.startswith(scheme) else url
+    if there.startswith(scheme):
+        return SecretStr(f"{scheme}{base / there[len(scheme) :]}")
+    return SecretStr(without_files_relative_to(there, base))
 
 
 def _in_words(problem: Any) -> str:

@@ -62,12 +62,14 @@ def init(path: Path, force: bool, as_json: bool, **place: Any) -> None:
 def check(config: Path | None, as_json: bool) -> None:
     """Say whether the settings can be used."""
     from broadcastd import settings_file
+    from broadcastd.precautions import precautions
     from broadcastd.settings_review import cautions, untouched
 
     path = config or settings_file.find()
     settings = settings_file.load(path)
     check_alerts(settings.alerts)
-    warnings, left = cautions(settings), untouched(settings)
+    warnings = settings_file.exposures(path) + precautions(settings) + cautions(settings)
+    left = untouched(settings)
     if as_json:
         there = str(path) if path else None
         accounts = list(settings.accounts)

@@ -130,7 +130,7 @@ def _secret_files(subject: Subject) -> Iterator[Path]:
     if subject.path is not None:
         yield subject.path
     try:
-        yield from settings_file.secret_files(subject.path).values()
+        yield from settings_file.secrets_of(subject.path).values()
     except SettingsError:
         return
     if subject.settings is None:

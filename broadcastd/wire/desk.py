@@ -9,6 +9,7 @@ import structlog
 from broadcastd.access import EVERYTHING, Access, Keyring
 from broadcastd.delivery.intake import CONTENT_SHOWN, incident
 from broadcastd.errors import LedgerUnavailableError
+from broadcastd.networks import Notes
 from broadcastd.notices import Notice, NoticeKind
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
@@ -17,6 +18,9 @@ from broadcastd.wire.use_cases import Replies, UseCases
 
 log = structlog.get_logger()
 
+UNREADABLE_LOGGED = 60
+"""Lines a minute and address, of frames that cannot be read or show a wrong token."""
+
 
 class Desk:
     """One for the whole daemon."""
@@ -24,6 +28,7 @@ class Desk:
     def __init__(self, use: UseCases, settings: ServerSettings) -> None:
         self._use = use
         self._in_flight = asyncio.Semaphore(settings.max_frames_in_flight)
+        self._notes = Notes(UNREADABLE_LOGGED)
         self.change(settings)
 
     def change(self, settings: ServerSettings) -> None:
@@ -75,7 +80,10 @@ class Desk:
     def refused(
         self, refusal: Refusal, fields: dict[str, Any], peer: str, size: int | None = None
     ) -> Refusal:
-        """Say so: the old client reads no answer, so the log, and an operator, must know of its frame."""
+        """Say so: the old client reads no answer, so the log, and an operator, must know of its frame.
+
+        Of a flood of what is no frame, or has a wrong token, the log has a part only, and the number.
+        """
         content = fields.get("content")
         facts = {
             "error": refusal.code.word,
@@ -86,11 +94,17 @@ class Desk:
             "content": content[:CONTENT_SHOWN] if isinstance(content, str) else None,
             "peer": peer,
         }
-        log.warning("frame_refused", **facts, bytes=size)
         # Who asks something has an eye on the answer: only posts are told of.
         if fields.get("op", "broadcast") == "broadcast" and fields.get("dry_run") is not True:
             told = {name: fact for name, fact in facts.items() if fact is not None}
             self._use.notices.tell(Notice(NoticeKind.FRAME_REFUSED, facts=told))
+        unsaid = None
+        if not fields or refusal.code is ErrorCode.UNAUTHORIZED:
+            now_s = asyncio.get_running_loop().time()
+            unsaid = self._notes.note(peer.rpartition(":")[0], now_s)
+            if unsaid is None:
+                return refusal
+        log.warning("frame_refused", **facts, unsaid=unsaid or None, bytes=size)
         return refusal
 
 

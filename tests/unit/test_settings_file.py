@@ -376,7 +376,7 @@ def test_an_unknown_source_is_refused(file):
 def test_which_files_hold_secrets(file, tmp_path, monkeypatch):
     path = file('[server]\ntoken_file = "token"\n[accounts.b]\napp_secret_file = "/run/b"\n' + MINIMAL)
     monkeypatch.setenv("BROADCASTD_ACCOUNTS__DEFAULT__AUDIENCE__URL_FILE", "url")
-    assert settings_file.secret_files(path) == {
+    assert settings_file.secrets_of(path) == {
         "server.token_file": tmp_path / "token",
         "accounts.b.app_secret_file": Path("/run/b"),
         "accounts.default.audience.url_file": tmp_path / "url",

@@ -13,7 +13,7 @@ import structlog
 from broadcastd.errors import CannotListenError
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
-from broadcastd.wire.connection import Connection
+from broadcastd.wire.connection import READ_BYTES, Connection, Turnstiles
 from broadcastd.wire.desk import Desk
 from broadcastd.wire.port_holder import port_holder
 from broadcastd.wire.views import refusal_view
@@ -32,6 +32,7 @@ class Listener:
         self._settings = settings
         self._desk = desk
         self._stopping = stopping
+        self._turnstiles = Turnstiles()
         self._serving: dict[asyncio.Task[None], Connection] = {}
 
     async def __aenter__(self) -> Self:
@@ -42,7 +43,7 @@ class Listener:
                 settings.host,
                 settings.port,
                 backlog=BACKLOG,
-                limit=2 * settings.max_frame_bytes,
+                limit=READ_BYTES,
             )
         except OSError as error:
             raise CannotListenError(_why(error, settings)) from error
@@ -68,7 +69,7 @@ class Listener:
             await asyncio.gather(*slow, return_exceptions=True)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self._desk, self._settings, self._stopping)
+        connection = Connection(reader, writer, self._desk, self._settings, self._turnstiles, self._stopping)
         task = asyncio.current_task()
         assert task is not None
         if len(self._serving) >= self._settings.max_connections:

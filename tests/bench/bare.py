@@ -1,4 +1,4 @@
-"""`python -m bench.bare URL RECIPIENTS`: a tuned loop over aiohttp and nothing else. No ledger, no retries."""
+"""`python -m bench.bare URL RECIPIENTS`: a tuned loop over aiohttp, no ledger, no retries."""
 
 import asyncio
 import json

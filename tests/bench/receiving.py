@@ -28,7 +28,7 @@ http {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{ return 200 '{{"errcode":0,"errmsg":"ok"}}'; }}
     location /cgi-bin/openapi/quota/get {{
-      return 200 '{{"errcode":0,"errmsg":"ok","quota":{{"daily_limit":1000000000,"used":0,"remain":1000000000}}}}';
+      return 200 '{{"errcode":0,"quota":{{"daily_limit":99999999,"used":0,"remain":99999999}}}}';
     }}
   }}
 }}

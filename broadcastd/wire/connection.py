@@ -23,8 +23,8 @@ log = structlog.get_logger()
 READ_BYTES = 16384
 """Taken in at once; as many may wait in the kernel."""
 SEND_BYTES = 16384
-"""Replies that wait here for a reader, and as many in the kernel. Without a bound, who never reads has thousands
-of pings answered before anybody notices."""
+"""Replies that wait here for a reader, and as many in the kernel. Without a bound, who never reads has
+thousands of pings answered before anybody notices."""
 FRAMES_PER_S = 100
 """Of all connections; their first frames and accepted broadcasts are not counted. Costs 1 to 2 % of a CPU."""
 LINES_PER_S = 10
@@ -73,24 +73,26 @@ class Connection:
 
     async def serve(self) -> None:
         """Answer frames until the client leaves."""
-        try:
-            while (line := await self._next_line()) is not None:
-                self.replying = True
-                try:
-                    paid = await self._answer(line)
-                finally:
-                    self.replying = False
-                if self._stopping.is_set():
-                    return
-                if not paid:
-                    await self._turnstiles.frames.passed()
-        except FramingError as error:
-            refusal = Refusal(error.code, error.message)
-            rest = self._splitter.take_rest()
-            await self._send(refusal_view(self._desk.refused(refusal, {}, self._peer, len(rest))))
-        except (ConnectionError, TimeoutError):
-            # The old client leaves without reading its reply; who does not read theirs is cut off.
-            pass
+        # The old client leaves without reading its reply; who does not read theirs is cut off.
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            try:
+                await self._serve_frames()
+            except FramingError as error:
+                refusal = Refusal(error.code, error.message)
+                rest = self._splitter.take_rest()
+                await self._send(refusal_view(self._desk.refused(refusal, {}, self._peer, len(rest))))
+
+    async def _serve_frames(self) -> None:
+        while (line := await self._next_line()) is not None:
+            self.replying = True
+            try:
+                paid = await self._answer(line)
+            finally:
+                self.replying = False
+            if self._stopping.is_set():
+                return
+            if not paid:
+                await self._turnstiles.frames.passed()
 
     async def _next_line(self) -> bytes | None:
         """The next frame; None when the client has left or was idle. Raises FramingError."""

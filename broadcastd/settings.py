@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from broadcastd import database_tls
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
@@ -39,6 +40,10 @@ def _known_timezone(name: str) -> str:
     return name
 
 
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[1]}***" if found[1] else "//***@"
+
+
 class PoolSettings(Section):
     """The tasks."""
 
@@ -63,6 +68,7 @@ class LedgerSettings(Section):
     def _supported(cls, url: SecretStr) -> SecretStr:
         there = url.get_secret_value()
         check_port(there)
+        database_tls.check(there)
         is_file = there.startswith("sqlite:///") and there not in ("sqlite:///", "sqlite:///:memory:")
         if not is_file and not re.fullmatch(r"mysql://([^/]*@)?[^/@]+/[^/?]+(\?.*)?", there):
             raise ValueError(
@@ -75,7 +81,7 @@ class LedgerSettings(Section):
     def _shown(self, url: SecretStr) -> str:
         """What `config show` shows."""
         there = url.get_secret_value()
-        return re.sub("//.*@", "//***@", there) if there.startswith("mysql:") else there
+        return re.sub(r"//.*@|(passw(?:or)?d=)[^&]*", _masked, there) if there.startswith("mysql:") else there
 
 
 class AudienceSettings(Section):
@@ -96,6 +102,7 @@ class AudienceSettings(Section):
         if not url.get_secret_value().startswith(("mysql://", "sqlite:///")):
             raise ValueError("accepted: mysql://user:password@host:3306/database or sqlite:///FILE")
         check_port(url.get_secret_value())
+        database_tls.check(url.get_secret_value())
         return url
 
     @field_validator("query")

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import socket
+import math
 from collections.abc import AsyncIterator, Sequence
 
 import orjson
@@ -14,29 +14,16 @@ from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.desk import Desk
 from broadcastd.wire.frames import parse
 from broadcastd.wire.framing import FrameSplitter, FramingError
-from broadcastd.wire.turnstile import Turnstile
+from broadcastd.wire.seats import Seat
+from broadcastd.wire.tls_stream import TlsStream
 from broadcastd.wire.use_cases import Lines
 from broadcastd.wire.views import Reply, refusal_view
 
 log = structlog.get_logger()
 
-READ_BYTES = 16384
-"""Taken in at once; as many may wait in the kernel."""
-SEND_BYTES = 16384
-"""Replies that wait here for a reader, and as many in the kernel. Without a bound, who never reads has
-thousands of pings answered before anybody notices."""
-FRAMES_PER_S = 100
-"""Of all connections; their first frames and accepted broadcasts are not counted. Costs 1 to 2 % of a CPU."""
-LINES_PER_S = 10
-"""Of all `tail` and `drain` that go on, once there are many: each looks into the ledger, 1 to 2 ms."""
-
-
-class Turnstiles:
-    """What all connections share."""
-
-    def __init__(self) -> None:
-        self.frames = Turnstile(FRAMES_PER_S, at_once=3 * FRAMES_PER_S)
-        self.lines = Turnstile(LINES_PER_S, at_once=10 * LINES_PER_S)
+READ_BYTES = 65536
+WRONG_TOKEN_S = 0.2
+"""How long whoever shows a wrong token waits for the answer."""
 
 
 class Connection:
@@ -44,32 +31,24 @@ class Connection:
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        reader: asyncio.StreamReader | TlsStream,
+        writer: asyncio.StreamWriter | TlsStream,
         desk: Desk,
         settings: ServerSettings,
-        turnstiles: Turnstiles,
+        seat: Seat,
         stopping: asyncio.Event,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._desk = desk
         self._settings = settings
-        self._turnstiles = turnstiles
+        self._seat = seat
         self._stopping = stopping
         self._splitter = FrameSplitter(settings.max_frame_bytes)
         self._ended = False
         self.replying = False
-        self._bound_buffers()
-        peer = writer.get_extra_info("peername")
+        peer = writer.transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if peer else "unknown"
-
-    def _bound_buffers(self) -> None:
-        self._writer.transport.set_write_buffer_limits(high=SEND_BYTES)
-        there = self._writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):  # it has gone already
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
 
     async def serve(self) -> None:
         """Answer frames until the client leaves."""
@@ -84,55 +63,54 @@ class Connection:
 
     async def _serve_frames(self) -> None:
         while (line := await self._next_line()) is not None:
+            self._seat.busy()
             self.replying = True
             try:
                 paid = await self._answer(line)
             finally:
                 self.replying = False
+            self._seat.idle()
             if self._stopping.is_set():
                 return
             if not paid:
-                await self._turnstiles.frames.passed()
+                await self._desk.turnstiles.frames.passed()
 
     async def _next_line(self) -> bytes | None:
         """The next frame; None when the client has left or was idle. Raises FramingError."""
         loop = asyncio.get_running_loop()
-        slow_at, looked = None, False
+        # However many bytes come in between, be they blanks or a frame's: neither is ever put off.
+        idle_at, slow_at = loop.time() + self._settings.idle_timeout_s, math.inf
         while True:
             line = self._splitter.next_frame()
             if line is not None:
                 return line
             if self._ended:
                 return self._splitter.take_rest() or None
-            if not self._splitter:
-                slow_at = None
-            elif slow_at is None:
+            if self._splitter and slow_at == math.inf:
                 slow_at = loop.time() + self._settings.frame_timeout_s
+                self._seat.idle()
+            quiet_s = self._settings.quiet_ms / 1000 if self._splitter.may_be_whole else math.inf
+            until = min(loop.time() + quiet_s, slow_at if self._splitter else idle_at)
             try:
-                async with asyncio.timeout(self._patience_s(loop.time(), slow_at, looked)):
+                async with asyncio.timeout_at(until):
                     received = await self._reader.read(READ_BYTES)
             except TimeoutError:
                 if not self._splitter:
                     return None
                 if _is_object(self._splitter.rest):
                     return self._splitter.take_rest()
-                if slow_at is not None and loop.time() >= slow_at:
-                    raise FramingError(
-                        ErrorCode.TOO_SLOW,
-                        f"a frame must be whole within {self._settings.frame_timeout_s:g} s"
-                        " (server.frame_timeout_s)",
-                    ) from None
-                looked = True
-                continue
-            looked, self._ended = False, not received
-            self._splitter.feed(received)
+                received = None
+            if received is not None:
+                self._ended = not received
+                self._splitter.feed(received)
+            if self._splitter and loop.time() >= slow_at and not self._splitter.has_whole_frame:
+                raise self._too_slow()
 
-    def _patience_s(self, now_s: float, slow_at_s: float | None, looked: bool) -> float:
-        if slow_at_s is None:
-            return self._settings.idle_timeout_s
-        # What was no whole object after one silence is none after the next.
-        quiet_s = self._settings.frame_timeout_s if looked else self._settings.quiet_ms / 1000
-        return max(0.0, min(quiet_s, slow_at_s - now_s))
+    def _too_slow(self) -> FramingError:
+        limit_s = self._settings.frame_timeout_s
+        return FramingError(
+            ErrorCode.TOO_SLOW, f"a frame must be whole within {limit_s:g} s (server.frame_timeout_s)"
+        )
 
     async def _answer(self, line: bytes) -> bool:
         """Reply to a frame; whether it was a broadcast and accepted, for which nobody has to wait."""
@@ -142,6 +120,10 @@ class Connection:
             return False
         is_broadcast = fields.get("op", "broadcast") == "broadcast"
         replies = await self._desk.answer(fields, self._peer)
+        if isinstance(replies, Refusal) and replies.code is ErrorCode.UNAUTHORIZED:
+            # Who guesses has to wait, and keeps nobody else from a place meanwhile.
+            self._seat.idle()
+            await asyncio.sleep(WRONG_TOKEN_S)
         if isinstance(replies, AsyncIterator):
             await self._send_lines(replies)
             return False
@@ -154,7 +136,7 @@ class Connection:
             async for some in lines:
                 await self._send(*_views(some))
                 if isinstance(some, dict):
-                    await self._turnstiles.lines.passed()
+                    await self._desk.turnstiles.lines.passed()
         except LedgerUnavailableError as error:
             # In the middle of a list, so that nobody takes it for a whole one.
             await self._send(refusal_view(Refusal(ErrorCode.NOT_DURABLE, str(error))))
@@ -163,8 +145,11 @@ class Connection:
         try:
             for reply in replies:
                 self._writer.write(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))
+            if self._writer.transport.get_write_buffer_size():
+                self._seat.unread()
             async with asyncio.timeout(self._settings.reply_timeout_s):
                 await self._writer.drain()
+            self._seat.busy()
         except RuntimeError as error:  # uvloop's word for a transport that is closed
             raise ConnectionResetError from error
         except TimeoutError:
@@ -173,6 +158,7 @@ class Connection:
 
     async def close(self) -> None:
         """Send what waits, and hang up."""
+        self._seat.idle()  # what waits may be waiting for a reader who never reads
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1):
@@ -188,7 +174,7 @@ def _views(reply: Reply | Refusal | Sequence[Reply]) -> Sequence[Reply]:
 
 def _is_object(rest: bytes) -> bool:
     if not rest.rstrip().endswith(b"}"):
-        return False
+        return False  # cheaper than reading it all, each time that somebody pauses in it
     try:
         return isinstance(orjson.loads(rest), dict)
     except ValueError:

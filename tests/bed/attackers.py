@@ -207,7 +207,7 @@ class _Crowd:
                 b'{"content":' * 300 + b"\n",
                 b'{"content":17,"op":null}\n',
                 b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
-                b'{"op":"tail","job":"none"}\n' * 5,
+                b'{"op":"tail","job":"none"}\n',
             ]
         )
 

@@ -18,9 +18,12 @@ class Turnstile:
 
     async def passed(self) -> None:
         """Wait for one's turn. Even without a wait, everybody else who is ready comes first."""
-        now_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(self.wait_s(asyncio.get_running_loop().time()))
+
+    def wait_s(self, now_s: float) -> float:
+        """Take the next turn; how long it is until then."""
         self._free_at = max(self._free_at, now_s - self._slack_s) + self._gap_s
-        await asyncio.sleep(max(0.0, self._free_at - now_s))
+        return max(0.0, self._free_at - now_s)
 
 
 class Turnstiles:

@@ -47,6 +47,8 @@ class Attack:
     """Connections that bring something unreadable, and leave."""
     back_after_s: float = 1
     """How long who was cut off stays away."""
+    idle_back_after_s: float = 5
+    """The same, of the idle ones: thousands that come again at once are another kind of attack."""
     who: str = "none"
     """A job that has ended: the deaf ones ask who its recipients are."""
     tail: str = "none"
@@ -130,6 +132,7 @@ class _Crowd:
         self, kind: str, number: int, act: Callable[[socket.socket], Awaitable[None]]
     ) -> None:
         first = True
+        back_after_s = self._attack.idle_back_after_s if kind == "idle" else self._attack.back_after_s
         while True:
             one = await self._connected(number)
             if one is not None:
@@ -142,7 +145,7 @@ class _Crowd:
                     await act(one)
                 self.counts[f"{kind}_cut"] += 1
                 self._left(one)
-            await asyncio.sleep(self._attack.back_after_s * self._chance.uniform(0.5, 1.5))
+            await asyncio.sleep(back_after_s * self._chance.uniform(0.5, 1.5))
 
     async def _connected(self, number: int) -> socket.socket | None:
         one = socket.socket()

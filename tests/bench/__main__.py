@@ -14,8 +14,10 @@ from bench.rounds import Side, in_turns, table
 
 RECIPIENTS = 50_000
 ROUNDS = 5
-PACED = Attack(idle=5000, slow=200, deaf=200, garbage_per_s=50, back_after_s=5, over_s=35)
-"""Who was cut off is back after 5 s. Over 35 s: the deaf are cut after 30 s, and never all at once."""
+PACED = Attack(
+    idle=5000, slow=200, deaf=200, garbage_per_s=50, back_after_s=5, idle_back_after_s=60, over_s=35
+)
+"""Over 35 s: the deaf are cut after 30 s, and then not all at once."""
 ALL_LET_IN = "max_connections = 6000"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import socket
 from types import TracebackType
 from typing import Self
@@ -108,9 +109,12 @@ class Listener:
             return
         task = self._loop.create_task(self._serve(sock, seat), name=f"connection of {address}")
         self._serving[task] = None
-        task.add_done_callback(self._served)
+        task.add_done_callback(functools.partial(self._served, sock, seat))
 
-    def _served(self, task: asyncio.Task[None]) -> None:
+    def _served(self, sock: socket.socket, seat: Seat, task: asyncio.Task[None]) -> None:
+        # Here, since a task that is hung up before its first step runs none of its own.
+        sock.close()
+        seat.leave()
         del self._serving[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("connection_failed", exc_info=error)
@@ -118,17 +122,14 @@ class Listener:
     async def _serve(self, sock: socket.socket, seat: Seat) -> None:
         task = asyncio.current_task()
         assert task is not None
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
+            connection = await self._greet(sock, seat)
+            if connection is None:
+                return
+            self._serving[task] = connection
             with contextlib.suppress(asyncio.CancelledError):
-                connection = await self._greet(sock, seat)
-                if connection is None:
-                    return
-                self._serving[task] = connection
-                with contextlib.suppress(asyncio.CancelledError):
-                    await connection.serve()
-                await connection.close()  # may be told to stop while it hangs up
-        finally:
-            seat.leave()
+                await connection.serve()
+            await connection.close()  # may be told to stop while it hangs up
 
     async def _greet(self, sock: socket.socket, seat: Seat) -> Connection | None:
         """The connection, once keys are agreed on if the port has TLS; None when that cannot be."""
@@ -137,7 +138,6 @@ class Listener:
         try:
             transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, sock)
         except OSError:  # gone already
-            sock.close()
             return None
         transport.set_write_buffer_limits(BUFFERED_BYTES)
         writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
@@ -169,9 +169,11 @@ class Listener:
         self._note("idle_hung_up", "", connections=len(self._seats), why="another needed its place")
         task.cancel()
 
-    def _out_of_files(self, error: OSError) -> None:
-        self._seats.make_room()
+    def _out_of_files(self, error: OSError) -> bool:
         self._note("connection_lost", "", error=error.strerror, connections=len(self._seats))
+        wanted = 1 + len(self._seats) // 4  # one by one, a newcomer behind many would wait for long
+        made = [self._seats.make_room() for _ in range(wanted)]
+        return made[0]
 
     def _note(self, event: str, address: str, **facts: object) -> None:
         """A line a minute, an event and address: what a flood of them does must not fill the log."""

@@ -1,8 +1,9 @@
 """Who may stay connected. Pure: no sockets, no time of its own.
 
 Whoever comes gets a seat, also when all are taken: then whoever has been idle longest gives theirs up. So
-thousands of idle connections keep nobody out. A frame that is being answered is never cut for another's sake,
-unless its reader has left its reply unread for STUCK_S.
+thousands of idle connections keep nobody out. A frame that is being answered is never cut for another's sake.
+When nobody is idle, whoever has left a reply unread for STUCK_S gives way, then whoever has followed a job
+(`tail`) for so long, and is waiting for its next line.
 """
 
 from collections import Counter
@@ -32,13 +33,17 @@ class Seat:
         """Its reply is written, and not taken, since now."""
         self._seats.move(self, self._seats.unread)
 
+    def following(self, since_s: float) -> None:
+        """Of a reply of many lines, which began at `since_s`, the next one is waited for."""
+        self._seats.move(self, self._seats.following, since_s)
+
     def leave(self) -> None:
         """The connection has ended."""
         self._seats.leave(self)
 
 
 class Seats:
-    """All of one listener. `idle` and `unread`: since when, the longest first."""
+    """All of one listener. `idle`, `unread` and `following`: since when."""
 
     def __init__(self, most: int, most_per_address: int, now_s: Callable[[], float]) -> None:
         """`most_per_address`: 0: as many as there are."""
@@ -49,6 +54,7 @@ class Seats:
         self._by_address: Counter[str] = Counter()
         self.idle: dict[Seat, float] = {}
         self.unread: dict[Seat, float] = {}
+        self.following: dict[Seat, float] = {}
 
     def __len__(self) -> int:
         return len(self._taken)
@@ -80,14 +86,15 @@ class Seats:
 
     def _dispensable(self) -> Iterator[Seat]:
         long_ago_s = self._now_s() - STUCK_S
-        return chain(self.idle, (one for one, since_s in self.unread.items() if since_s <= long_ago_s))
+        others = chain(self.unread.items(), self.following.items())
+        return chain(self.idle, (one for one, since_s in others if since_s <= long_ago_s))
 
-    def move(self, seat: Seat, to: dict[Seat, float] | None) -> None:
-        """Note what a seat's connection does now."""
-        self.idle.pop(seat, None)
-        self.unread.pop(seat, None)
+    def move(self, seat: Seat, to: dict[Seat, float] | None, since_s: float | None = None) -> None:
+        """Note what a seat's connection does now, or since `since_s`."""
+        for state in (self.idle, self.unread, self.following):
+            state.pop(seat, None)
         if to is not None and seat in self._taken:
-            to[seat] = self._now_s()
+            to[seat] = self._now_s() if since_s is None else since_s
 
     def leave(self, seat: Seat) -> None:
         """Free a seat; nothing happens when it is free already."""

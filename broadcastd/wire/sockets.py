@@ -10,6 +10,8 @@ ACCEPTS_AT_ONCE = 64
 """In one turn of the loop: a flood must not keep the senders waiting."""
 RETRY_S = 0.5
 """After the process had no descriptor left for a connection."""
+ROOM_S = 0.05
+"""The same, when some were hung up to have one."""
 RECEIVE_BYTES = 65536
 SEND_BYTES = 65536
 """The kernel's own buffers, of each connection: what a client who never reads, or never ends, can fill."""
@@ -45,9 +47,9 @@ class Doorway:
         self,
         sockets: Sequence[socket.socket],
         accepted: Callable[[socket.socket], None],
-        out_of_files: Callable[[OSError], None],
+        out_of_files: Callable[[OSError], bool],
     ) -> None:
-        """`out_of_files`: no connection can be had; it may make room. It is tried again after a pause."""
+        """`out_of_files`: no connection can be had; whether it makes room. It is tried again anyhow."""
         self._sockets = sockets
         self._accepted = accepted
         self._out_of_files = out_of_files
@@ -80,10 +82,10 @@ class Doorway:
             except OSError as error:
                 if error.errno not in OUT_OF_FILES:
                     continue  # whoever it was has gone already
-                self._out_of_files(error)
+                pause_s = ROOM_S if self._out_of_files(error) else RETRY_S
                 # The socket stays readable: without a pause this would be asked again at once, for ever.
                 self._loop.remove_reader(listening.fileno())
-                self._pauses[listening] = self._loop.call_later(RETRY_S, self._watch, listening)
+                self._pauses[listening] = self._loop.call_later(pause_s, self._watch, listening)
                 return
             connection.setblocking(False)
             self._accepted(connection)

@@ -30,7 +30,6 @@ ARRIVALS_PER_S = 1000
 LOOK_S = 5.0
 """How often an idle attacker looks whether it was cut off: thousands of them share a CPU with the rest."""
 DEAF_BUFFER_BYTES = 4096
-SLOW_FRAME = b'{"content":"' + b"x" * 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,8 @@ class Attack:
     idle: int = 0
     """Connect, and never say a word."""
     slow: int = 0
-    """Send one byte of a frame a second."""
+    """Send one byte a second: `begins`, and then on and on."""
+    begins: str = '{"content":"'
     deaf: int = 0
     """Ask `who`, `tail` and a thousand pings, and never read an answer."""
     garbage_per_s: float = 0
@@ -169,10 +169,10 @@ class _Crowd:
             await asyncio.sleep(LOOK_S * self._chance.uniform(0.5, 1.5))
 
     async def _slow(self, one: socket.socket) -> None:
-        for number in range(len(SLOW_FRAME)):
+        for letter in itertools.chain(self._attack.begins.encode(), itertools.repeat(ord("x"))):
             if not _established(one):
                 return
-            one.send(SLOW_FRAME[number : number + 1])
+            one.send(bytes([letter]))
             await asyncio.sleep(1)
 
     async def _deaf(self, one: socket.socket) -> None:

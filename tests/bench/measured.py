@@ -16,6 +16,7 @@ from bed.site import sqlite_site
 
 from broadcastd.wire import dial
 
+REST_S = 10
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 DAY_S = 86400
 
@@ -29,6 +30,8 @@ class Measured:
     cpu_us: float
     """User and system time of the process and its threads, a message."""
     peak_mb: float
+    rest_ms: float = 0.0
+    """User and system time of one second before the job began, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ def run_daemon(scene: Scene) -> Measured:
 def _send(daemon: DaemonProcess, recipients: int) -> Measured:
     assert daemon.process is not None
     pid = daemon.process.pid
+    resting_s = cpu_s(pid)
+    time.sleep(REST_S)
     began, began_s = time.monotonic(), cpu_s(pid)
     job = daemon.call({"content": "measured", "key": "measured"})["job"]
     frame = {"op": "tail", "job": job, "every_s": 0.25}
@@ -66,7 +71,12 @@ def _send(daemon: DaemonProcess, recipients: int) -> Measured:
     wall_s, used_s = time.monotonic() - began, cpu_s(pid) - began_s
     assert last["state"] == "done", last
     assert last["books"]["sent"] == recipients, last
-    return Measured(recipients / wall_s, used_s / recipients * 1e6, daemon.memory_kb() / 1024)
+    return Measured(
+        per_s=recipients / wall_s,
+        cpu_us=used_s / recipients * 1e6,
+        peak_mb=daemon.memory_kb() / 1024,
+        rest_ms=(began_s - resting_s) / REST_S * 1000,
+    )
 
 
 def run_bare(api: str, recipients: int) -> Measured:

@@ -24,8 +24,8 @@ def table(found: Mapping[str, Sequence[Measured]]) -> str:
     """As Markdown. Ratios are medians of the ratios within a round."""
     first = next(iter(found.values()))
     lines = [
-        "| | messages/s | CPU µs a message | CPU ratio | peak MB |",
-        "|---|---|---|---|---|",
+        "| | messages/s | CPU µs a message | CPU ratio | CPU ms a second at rest | peak MB |",
+        "|---|---|---|---|---|---|",
     ]
     for name, runs in found.items():
         ratios = [one.cpu_us / beside.cpu_us for one, beside in zip(runs, first, strict=True)]
@@ -33,6 +33,7 @@ def table(found: Mapping[str, Sequence[Measured]]) -> str:
             _spread([one.per_s for one in runs], "{:,.0f}"),
             _spread([one.cpu_us for one in runs], "{:.0f}"),
             _spread(ratios, "{:.2f}"),
+            _spread([one.rest_ms for one in runs], "{:.0f}"),
             _spread([one.peak_mb for one in runs], "{:.0f}"),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")

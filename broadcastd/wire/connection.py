@@ -52,26 +52,28 @@ class Connection:
 
     async def serve(self) -> None:
         """Answer frames until the client leaves."""
-        try:
-            while (line := await self._next_line()) is not None:
-                self._seat.busy()
-                self.replying = True
-                try:
-                    await self._answer(line)
-                finally:
-                    self.replying = False
-                self._seat.idle()
-                # Whoever has sent thousands of frames ahead is not served at a stretch.
-                await asyncio.sleep(0)
-                if self._stopping.is_set():
-                    return
-        except FramingError as error:
-            refusal = Refusal(error.code, error.message)
-            rest = self._splitter.take_rest()
-            await self._send(refusal_view(self._desk.refused(refusal, {}, self._peer, len(rest))))
-        except (ConnectionError, TimeoutError):
-            # The old client leaves without reading its reply; who does not read theirs is cut off.
-            pass
+        # The old client leaves without reading its reply; who does not read theirs is cut off.
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            try:
+                await self._serve_frames()
+            except FramingError as error:
+                refusal = Refusal(error.code, error.message)
+                rest = self._splitter.take_rest()
+                await self._send(refusal_view(self._desk.refused(refusal, {}, self._peer, len(rest))))
+
+    async def _serve_frames(self) -> None:
+        while (line := await self._next_line()) is not None:
+            self._seat.busy()
+            self.replying = True
+            try:
+                paid = await self._answer(line)
+            finally:
+                self.replying = False
+            self._seat.idle()
+            if self._stopping.is_set():
+                return
+            if not paid:
+                await self._desk.turnstiles.frames.passed()
 
     async def _next_line(self) -> bytes | None:
         """The next frame; None when the client has left or was idle. Raises FramingError."""
@@ -87,8 +89,8 @@ class Connection:
             if self._splitter and slow_at == math.inf:
                 slow_at = loop.time() + self._settings.frame_timeout_s
                 self._seat.idle()
-            patience_s = self._settings.quiet_ms / 1000 if self._splitter else math.inf
-            until = min(loop.time() + patience_s, slow_at if self._splitter else idle_at)
+            quiet_s = self._settings.quiet_ms / 1000 if self._splitter.may_be_whole else math.inf
+            until = min(loop.time() + quiet_s, slow_at if self._splitter else idle_at)
             try:
                 async with asyncio.timeout_at(until):
                     received = await self._reader.read(READ_BYTES)
@@ -110,11 +112,13 @@ class Connection:
             ErrorCode.TOO_SLOW, f"a frame must be whole within {limit_s:g} s (server.frame_timeout_s)"
         )
 
-    async def _answer(self, line: bytes) -> None:
+    async def _answer(self, line: bytes) -> bool:
+        """Reply to a frame; whether it was a broadcast and accepted, for which nobody has to wait."""
         fields = parse(line)
         if isinstance(fields, Refusal):
             await self._send(refusal_view(self._desk.refused(fields, {}, self._peer, len(line))))
-            return
+            return False
+        is_broadcast = fields.get("op", "broadcast") == "broadcast"
         replies = await self._desk.answer(fields, self._peer)
         if isinstance(replies, Refusal) and replies.code is ErrorCode.UNAUTHORIZED:
             # Who guesses has to wait, and keeps nobody else from a place meanwhile.
@@ -122,8 +126,10 @@ class Connection:
             await asyncio.sleep(WRONG_TOKEN_S)
         if isinstance(replies, AsyncIterator):
             await self._send_lines(replies)
-        else:
-            await self._send(refusal_view(replies) if isinstance(replies, Refusal) else replies)
+            return False
+        reply = refusal_view(replies) if isinstance(replies, Refusal) else replies
+        await self._send(reply)
+        return is_broadcast and bool(reply["ok"])
 
     async def _send_lines(self, lines: Lines) -> None:
         began_s = asyncio.get_running_loop().time()
@@ -132,6 +138,8 @@ class Connection:
             async for some in lines:
                 await self._send(*_views(some))
                 self._seat.following(began_s)
+                if isinstance(some, dict):
+                    await self._desk.turnstiles.lines.passed()
         except LedgerUnavailableError as error:
             # In the middle of a list, so that nobody takes it for a whole one.
             await self._send(refusal_view(Refusal(ErrorCode.NOT_DURABLE, str(error))))

@@ -14,6 +14,7 @@ from broadcastd.notices import Notice, NoticeKind
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.ops import OPS, Op
+from broadcastd.wire.turnstile import Turnstiles
 from broadcastd.wire.use_cases import Replies, UseCases
 
 log = structlog.get_logger()
@@ -27,6 +28,7 @@ class Desk:
 
     def __init__(self, use: UseCases, settings: ServerSettings) -> None:
         self._use = use
+        self.turnstiles = Turnstiles()
         self._in_flight = asyncio.Semaphore(settings.max_frames_in_flight)
         self._notes = Notes(UNREADABLE_LOGGED)
         self.change(settings)

@@ -3,6 +3,8 @@
 from broadcastd.refusals import ErrorCode
 
 _BLANK = b" \t\r\n"
+MOST_BLANKS = 64
+"""After an object, of those that are looked through; further ones are taken for the object's end."""
 _TLS_HANDSHAKE = 0x16
 """What the first byte of TLS is."""
 
@@ -34,6 +36,12 @@ class FrameSplitter:
 
     def __bool__(self) -> bool:
         return bool(self._buffer)
+
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether what was received may be a whole object, by its last letter."""
+        end = self._buffer[-MOST_BLANKS:].rstrip(_BLANK)
+        return end.endswith(b"}") or (bool(self._buffer) and not end)
 
     @property
     def has_whole_frame(self) -> bool:

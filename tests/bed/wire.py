@@ -43,6 +43,10 @@ class RawClient:
         assert isinstance(reply, dict)
         return reply
 
+    def rest(self) -> bytes:
+        """Whatever else comes until the other side hangs up."""
+        return self._lines.read()
+
     def hung_up(self) -> bool:
         """Whether the other side closes the connection without another byte."""
         try:

@@ -90,3 +90,16 @@ def test_what_does_not_begin_like_an_object_ends_the_connection(line):
 
 def test_frames_before_the_bad_one_are_still_given():
     assert frames_of([b'{"a":1}\nPOST / HTTP/1.1\r\n\r\n{"b":2}\n']) == [b'{"a":1}', ErrorCode.BAD_FRAME]
+
+
+@pytest.mark.parametrize(
+    ("received", "may_be"),
+    [
+        (b'{"a":1}', True), (b'{"a":1} \t\r', True), (b'{"a":{}', True), (b'{"a":1}' + b" " * 100, True),
+        (b'{"a":1', False), (b'{"a":"}"', False), (b"{", False), (b"", False),
+    ],
+)  # fmt: skip
+def test_only_what_ends_like_an_object_may_be_whole(received, may_be):
+    splitter = FrameSplitter(1000)
+    splitter.feed(received)
+    assert splitter.may_be_whole is may_be

@@ -27,6 +27,7 @@ from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.rows import load_jobs, load_rounds
 from broadcastd.ledgers.schema import jobs, slices
 from broadcastd.ledgers.sql_masses import SqlMasses
+from broadcastd.metrics import Commits
 from broadcastd.model import NO_HOLD, Batch, Hold, Job, Known, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
@@ -50,6 +51,7 @@ class SqlLedger(SqlMasses):
         self._guard = guard
         self._identity: Identity | None = None
         self._copied = ""
+        self.commits = Commits()
 
     @abstractmethod
     async def __aenter__(self) -> Self:
@@ -213,6 +215,8 @@ class SqlLedger(SqlMasses):
             return invalid, opening_changes.beat(connection, now) if beats else None
 
         invalid, beat = await self._write(change)
+        rows = batch.marks, batch.outcomes, batch.deferrals, batch.gathered
+        self.commits.rows.observe(sum(map(len, rows)))
         # Before anybody is asked: a copy made until now is known to be behind.
         if beat is not None and self._identity is not None:
             IdentityFile(self._guard.folder, self._identity.ledger).note(beat)

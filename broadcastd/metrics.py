@@ -1,4 +1,4 @@
-"""What is counted while the daemon works, as cheaply as it can be: dicts and lists, no locks, no label objects.
+"""What is counted while the daemon works, as cheaply as can be: dicts and lists, no locks, no label objects.
 
 What can be looked up when somebody asks (states, queues, holds) is not counted. Every key comes from a closed
 list (the settings' accounts and channels, the table of errcodes, the ops): strangers cannot add any. Who
@@ -138,11 +138,11 @@ class FrameCounts:
 
     def __init__(self) -> None:
         self.results: dict[tuple[str, str], int] = {}
-        """By way (`tcp`, `http`) and `ok` or error code."""
+        """By op and `ok` or error code."""
 
-    def answered(self, way: str, result: str) -> None:
-        """One frame."""
-        key = way, result
+    def answered(self, op: str, result: str) -> None:
+        """One frame. Both words are from closed lists."""
+        key = op, result
         self.results[key] = self.results.get(key, 0) + 1
 
 

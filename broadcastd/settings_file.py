@@ -35,6 +35,10 @@ FILE_KEYS = (
 )
 
 
+TLS_FILES = ("tls_cert", "tls_key", "tls_client_ca")
+"""Keys of a port that name files."""
+
+
 def find() -> Path | None:
     """The settings file that is used when none is named."""
     named = os.environ.get(FILE_VARIABLE)
@@ -95,6 +99,7 @@ class _Merge(BaseSettings):
     pool: dict[str, Any] = {}
     ledger: dict[str, Any] = {}
     callback: dict[str, Any] = {}
+    http: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
 
@@ -162,7 +167,9 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
-    return settings.model_copy(update={"ledger": ledger, "accounts": accounts})
+    tls = {name: there for name in TLS_FILES if (there := getattr(settings.http, name)) is not None}
+    http = settings.http.model_copy(update={name: str(base / there) for name, there in tls.items()})
+    return settings.model_copy(update={"ledger": ledger, "accounts": accounts, "http": http})
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import structlog
 from aiohttp import web

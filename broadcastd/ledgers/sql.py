@@ -215,8 +215,7 @@ class SqlLedger(SqlMasses):
             return invalid, opening_changes.beat(connection, now) if beats else None
 
         invalid, beat = await self._write(change)
-        rows = batch.marks, batch.outcomes, batch.deferrals, batch.gathered
-        self.commits.rows.observe(sum(map(len, rows)))
+        self.commits.rows.observe(batch.rows)
         # Before anybody is asked: a copy made until now is known to be behind.
         if beat is not None and self._identity is not None:
             IdentityFile(self._guard.folder, self._identity.ledger).note(beat)

@@ -1,1 +1,1 @@
-"""The HTTP port for machines: health, metrics, and jobs for who cannot open a socket. Contract: docs/http.md."""
+"""The HTTP port for machines: health, metrics, and jobs for who opens no socket. Contract: docs/http.md."""

@@ -13,7 +13,8 @@ from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.lane import Lane
 from broadcastd.metrics import Histogram
 from broadcastd.ops.sources import Sources
-from broadcastd.states import JOB_OPEN
+from broadcastd.outcomes import Outcome
+from broadcastd.states import JOB_OPEN, JOB_TERMINAL
 
 PREFIX = "broadcastd_"
 Rows = Iterable[tuple[tuple[str, ...], float]]
@@ -55,7 +56,6 @@ class DaemonCollector(Collector):
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._started_s = sources.clock.monotonic_s()
         self.slices_open: int | None = None
         """Asked of the ledger beforehand; None: it could not be read."""
 
@@ -79,7 +79,7 @@ class DaemonCollector(Collector):
         version = ("version", "python")
         build = [((__version__, platform.python_version()), 1.0)]
         yield gauge("build_info", "Always 1", version, build)
-        uptime_s = sources.clock.monotonic_s() - self._started_s
+        uptime_s = sources.clock.monotonic_s() - sources.started_s
         yield gauge("uptime_seconds", "Since the start", (), one(uptime_s))
         yield gauge("accepting", "1: new jobs are accepted", (), one(self._accepting()))
         yield gauge("tasks", "Coroutines that send slices", (), one(sources.tasks))
@@ -109,18 +109,25 @@ class DaemonCollector(Collector):
         counts = self._sources.jobs.counts
         known = dict.fromkeys(accounts, 0)
         yield counter("jobs_accepted", "New jobs", by_account, _flat({**known, **counts.accepted}))
-        yield counter("jobs_repeated", "Frames of known jobs", by_account, _flat({**known, **counts.repeated}))
-        finished = (row for row in counts.finished.items() if row[0][0] in accounts)
+        yield counter(
+            "jobs_repeated", "Frames of known jobs", by_account, _flat({**known, **counts.repeated})
+        )
+        finished = (
+            ((name, state.value), counts.finished.get((name, state.value), 0))
+            for name in accounts
+            for state in JOB_TERMINAL
+        )
         yield counter("jobs_finished", "Ended, by last state", ("account", "state"), finished)
 
     def _accounts(self) -> Iterator[Metric]:
-        now, now_s = self._sources.clock.now(), self._sources.clock.monotonic_s()
+        now = self._sources.clock.now()
         accounts = self._sources.accounts
         by_account = ("account",)
         outcomes = (
-            ((name, channel or "none", outcome.value), many)
+            ((name, channel or "none", outcome.value), account.tally.outcomes.get((channel, outcome), 0))
             for name, account in accounts.items()
-            for (channel, outcome), many in account.tally.outcomes.items()
+            for channel in (*account.channels, "")
+            for outcome in Outcome
         )
         labels = ("account", "channel", "outcome")
         yield counter("outcomes", "How recipients ended, as the tasks saw it", labels, outcomes)
@@ -128,14 +135,20 @@ class DaemonCollector(Collector):
         yield gauge("account_held", "1: WeChat refuses the account", by_account, held)
         troubled = (((name,), float(bool(one.tokens.trouble))) for name, one in accounts.items())
         yield gauge("token_trouble", "1: no access token can be had", by_account, troubled)
-        going = {job.account.name for job in self._sources.jobs if job.going}
-        ages = (((name,), now_s - self._last_s(one)) for name, one in accounts.items() if name in going)
-        words = "Since the last outcome (or the start), while a job could go on"
+        ages = (((name,), age_s) for name, one in accounts.items() if (age_s := self._age_s(one)) is not None)
+        words = "Since the last outcome, or the first job's begin, while a job could go on"
         yield gauge("last_outcome_age_seconds", words, by_account, ages)
 
-    def _last_s(self, account: Account) -> float:
+    def _age_s(self, account: Account) -> float | None:
+        """For how long nothing has ended though a job could go on; None: there is no such job."""
+        jobs = [entry.job for entry in self._sources.jobs if entry.account is account and entry.going]
+        if not jobs:
+            return None
+        clock = self._sources.clock
+        begun = min(max(job.accepted_at, job.not_before or job.accepted_at) for job in jobs)
         last_s = account.tally.last_at_s
-        return self._started_s if last_s is None else last_s
+        since_s = self._sources.started_s if last_s is None else last_s
+        return max(0.0, min((clock.now() - begun).total_seconds(), clock.monotonic_s() - since_s))
 
     def _calls(self) -> Iterator[Metric]:
         labels = ("account", "channel")
@@ -192,7 +205,9 @@ class DaemonCollector(Collector):
     def _ports(self) -> Iterator[Metric]:
         frames = self._sources.frames.results.items()
         yield counter("frames", "Frames, by op and `ok` or error code", ("op", "result"), frames)
-        requests = (((route, str(code)), many) for (route, code), many in self._sources.requests.counts.items())
+        requests = (
+            ((route, str(code)), many) for (route, code), many in self._sources.requests.counts.items()
+        )
         yield counter("http_requests", "Requests of this port", ("route", "status"), requests)
 
     def _pushes(self) -> Iterator[Metric]:

@@ -4,7 +4,7 @@ A browser says which page a request comes from (`Origin`, `Sec-Fetch-Site`), and
 have reached us (`Host`): a name that a stranger has pointed at 127.0.0.1 (DNS rebinding) is none of ours.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from broadcastd.ops.answers import Answer, bad
@@ -59,12 +59,3 @@ def _name(host: str) -> str:
 
 def _listed(names: Collection[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def query_of(raw: Mapping[str, str], known: Collection[str]) -> str:
-    """What is wrong with the names of a query string; else empty."""
-    unknown = [name for name in raw if name not in known]
-    if unknown:
-        accepted = ", ".join(known) or "none"
-        return f"unknown in the query string: {unknown[0][:40]!r}; accepted: {accepted}"
-    return ""

@@ -50,6 +50,8 @@ class Sources:
     loop_lag: LoopLag
     tasks: int
     clock: Clock
+    started_s: float
+    """Monotonic."""
     requests: Requests = field(default_factory=Requests)
     progressing: Callable[[], str] = lambda: ""
     """What of the daemon hangs, in words; empty when all goes on."""

@@ -1,0 +1,166 @@
+"""The port itself: bounded HTTP, TLS if there is a certificate, and the door before the routes."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import web
+
+from broadcastd.bounded_http import BACKLOG, BoundedServer, Bounds, body_of
+from broadcastd.errors import CannotListenError
+from broadcastd.http_settings import HttpPortSettings
+from broadcastd.ops.answers import HEADERS, Answer, bad, refused
+from broadcastd.ops.door import Knock, closed_to, names_of
+from broadcastd.ops.routes import Asked, Routes
+from broadcastd.ops.sources import Requests
+from broadcastd.refusals import ErrorCode, Refusal
+from broadcastd.wire.port_holder import port_holder
+
+log = structlog.get_logger()
+
+ANSWER_S = 30.0
+"""From a request's head to its answer. A commit's fate is known within 5 s; a dry run may count for longer."""
+BODY_S = 10.0
+"""How long a body may take."""
+HANDSHAKE_S = 10.0
+LAST_ANSWERS_S = 5.0
+
+
+class Listener:
+    """Listens while `listening` is entered."""
+
+    def __init__(self, settings: HttpPortSettings, routes: Routes, requests: Requests) -> None:
+        self._settings = settings
+        self._routes = routes
+        self._requests = requests
+        self._names = names_of(settings.host, settings.hosts)
+        self.port = 0
+        """Known once it listens."""
+
+    @contextlib.asynccontextmanager
+    async def listening(self, ready_made: socket.socket | None = None) -> AsyncIterator[None]:
+        """Listen, on a socket that is handed in or on the settings' address. Raises CannotListenError."""
+        settings = self._settings
+        self._http = BoundedServer(self._serve, Bounds(settings.max_connections, settings.idle_timeout_s))
+        server = await self._open(ready_made)
+        self.port = server.sockets[0].getsockname()[1]
+        log.info("http_listening", host=settings.host, port=self.port, tls=settings.tls_cert is not None)
+        try:
+            yield
+        finally:
+            server.close()
+            self._http.pre_shutdown()
+            await self._http.shutdown(LAST_ANSWERS_S)
+
+    async def _open(self, ready_made: socket.socket | None) -> asyncio.Server:
+        settings = self._settings
+        tls = _tls(settings)
+        shake_s = None if tls is None else HANDSHAKE_S
+        loop = asyncio.get_running_loop()
+        if ready_made is not None:
+            return await loop.create_server(
+                self._http, sock=ready_made, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=shake_s
+            )
+        try:
+            return await loop.create_server(
+                self._http,
+                settings.host,
+                settings.port,
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=shake_s,
+            )
+        except OSError as error:
+            raise CannotListenError(_why(error, settings)) from error
+
+    async def _serve(self, request: web.BaseRequest) -> web.Response:
+        self._http.busy(request.protocol)
+        answer = refused(Refusal(ErrorCode.BUSY, "not answered in time; send it again"), 503)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                answer = await self._answer(request)
+        except TimeoutError:
+            log.warning("request_not_answered_in_time", path=request.path[:100])
+        except Exception:
+            log.exception("request_failed", path=request.path[:100])
+            answer = refused(Refusal(ErrorCode.INTERNAL, "an internal error, in the log of broadcastd"))
+        self._requests.answered(self._routes.route(request.path) or "none", answer.status)
+        response = web.Response(
+            status=answer.status,
+            body=answer.body,
+            headers={**HEADERS, **answer.headers, "Content-Type": answer.content_type},
+        )
+        # One request a connection: a machine asks now and then, and an attacker's second one costs a new one.
+        response.force_close()
+        self._http.idle(request.protocol)
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        transport = request.transport
+        if transport is None:
+            return bad(400, "gone")
+        address = transport.get_extra_info("sockname")
+        knock = Knock(
+            request.headers.getall("Host", []),
+            request.headers.get("Origin"),
+            request.headers.get("Sec-Fetch-Site"),
+            "https" if self._settings.tls_cert is not None else "http",
+            address[0] if isinstance(address, tuple) else "",
+        )
+        closed = closed_to(knock, self._names)
+        if closed is not None:
+            log.warning("request_refused", peer=_peer(request), status=closed.status, path=request.path[:100])
+            return closed
+
+        async def body() -> bytes | None:
+            async with asyncio.timeout(BODY_S):
+                return await body_of(request, self._settings.max_body_bytes)
+
+        if len(set(request.query)) < len(request.query):
+            return bad(400, "query string: a name stands there twice")
+        return await self._routes.answer(
+            Asked(request.method, request.path, request.query, request.headers, _peer(request), body)
+        )
+
+
+def _peer(request: web.BaseRequest) -> str:
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    return f"http {peer[0]}:{peer[1]}" if peer else "http"
+
+
+def _tls(settings: HttpPortSettings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # an SSLError is one, too
+        raise CannotListenError(
+            f"http.tls_cert and http.tls_key cannot be used: {error.strerror or error}"
+        ) from error
+    if settings.tls_client_ca is not None:
+        try:
+            context.load_verify_locations(settings.tls_client_ca)
+        except OSError as error:
+            raise CannotListenError(
+                f"http.tls_client_ca cannot be used: {error.strerror or error}"
+            ) from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _why(error: OSError, settings: HttpPortSettings) -> str:
+    where = f"{settings.host}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where} is in use by {port_holder(settings.port)}; choose another with http.port"
+            " (http.enabled = false: no HTTP port at all)"
+        )
+    if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
+        return f"{settings.host} is no address of this machine (http.host)"
+    return f"cannot listen on {where} (http.host, http.port): {error.strerror or error}"

@@ -23,7 +23,7 @@ from broadcastd.wire.port_holder import port_holder
 log = structlog.get_logger()
 
 ANSWER_S = 30.0
-"""From a request's head to its answer. A commit's fate is known within 5 s; a dry run may count for longer."""
+"""From a request's head to its answer. A commit's fate is known within 5 s; a dry run may take longer."""
 BODY_S = 10.0
 """How long a body may take."""
 HANDSHAKE_S = 10.0

@@ -51,7 +51,8 @@ class DaemonProcess:
         self.settings = folder / "broadcastd.toml"
         values = {
             "server": "", "http": "enabled = false", "pool": "", "ledger": "",
-            "ledger_url": "sqlite:///ledger.db", "account": "", "more": "", "answer_timeout_s": 30, **settings,
+            "ledger_url": "sqlite:///ledger.db", "account": "", "more": "", "answer_timeout_s": 30,
+            **settings,
         }  # fmt: skip
         values["channels"] = json.dumps(values.get("channels", ["custom", "template"]))
         self.settings.write_text(

@@ -13,30 +13,44 @@ class LoopLag:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._due_s = clock.monotonic_s() + EVERY_S
         self._seen: deque[tuple[float, float]] = deque()
         self.last_s = 0.0
         """At the last look."""
+        self.wait()
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            self._due_s = self._clock.monotonic_s() + EVERY_S
+            self.wait()
             await self._clock.sleep(EVERY_S)
-            self.note(self._clock.monotonic_s())
+            self.note()
 
-    def note(self, now_s: float) -> None:
-        """It has woken up."""
+    def wait(self) -> None:
+        """The next look is due a moment from now."""
+        self._due_s = self._clock.monotonic_s() + EVERY_S
+
+    def note(self) -> None:
+        """It has come."""
+        now_s = self._clock.monotonic_s()
         self.last_s = max(0.0, now_s - self._due_s)
-        # The longest of the window stands first: whatever is shorter and older than a new one is of no use.
+        # The longest of the window stands first: what is older than a new one and no longer is of no use.
         while self._seen and self._seen[-1][1] <= self.last_s:
             self._seen.pop()
         self._seen.append((now_s, self.last_s))
+        self._forget(now_s)
+
+    def _forget(self, now_s: float) -> None:
+        while self._seen and self._seen[0][0] < now_s - WINDOW_S:
+            self._seen.popleft()
 
     @property
     def most_s(self) -> float:
-        """The longest of the last minute."""
-        since_s = self._clock.monotonic_s() - WINDOW_S
-        while self._seen and self._seen[0][0] < since_s:
-            self._seen.popleft()
-        return self._seen[0][1] if self._seen else 0.0
+        """The longest of the last minute, the present look included."""
+        now_s = self._clock.monotonic_s()
+        self._forget(now_s)
+        return max(self._seen[0][1] if self._seen else 0.0, now_s - self._due_s, 0.0)
+
+    @property
+    def kept(self) -> int:
+        """How many looks it remembers."""
+        return len(self._seen)

@@ -13,6 +13,8 @@ READ_BYTES = 65536
 LINGER_S = 1.0
 """What is still sent after an answer is read away so long, else its sender might not see the answer."""
 
+PLAIN = {"Server": "-", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
 _silent = logging.Logger("bounded_http", logging.CRITICAL)
 """aiohttp's own: what strangers send is not worth a line each."""
 
@@ -26,20 +28,42 @@ class Bounds:
     """A request's head must be whole within this, an answer be read; an idle connection is closed."""
 
 
+class _Handler(web.RequestHandler):
+    """Of one connection."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP at all. Nothing of it is repeated, nor what we are made of."""
+        del request, exc, message
+        answer = web.Response(status=status, text="this is no HTTP request\n", headers=PLAIN)
+        answer.force_close()
+        return answer
+
+
 class BoundedServer(web.Server):
     """Whoever serves calls `busy` when a request's head is there, and `idle` with its answer."""
 
     def __init__(self, serve: Any, bounds: Bounds) -> None:
-        super().__init__(
-            serve,
-            access_log=None,
-            logger=_silent,
-            auto_decompress=False,
-            lingering_time=LINGER_S,
-            keepalive_timeout=bounds.idle_s,
-        )
+        options: dict[str, Any] = {
+            "access_log": None,
+            "logger": _silent,
+            "auto_decompress": False,
+            "lingering_time": LINGER_S,
+            "keepalive_timeout": bounds.idle_s,
+        }
+        super().__init__(serve, **options)
+        self._options = options
         self._bounds = bounds
         self._ends: dict[Any, asyncio.TimerHandle] = {}
+
+    def __call__(self) -> web.RequestHandler:
+        """See aiohttp."""
+        return _Handler(self, loop=self._loop, **self._options)
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         """Count it in, or hang up."""

@@ -28,6 +28,8 @@ BODY_S = 10.0
 """How long a body may take."""
 HANDSHAKE_S = 10.0
 LAST_ANSWERS_S = 5.0
+LOG_EVERY_S = 60.0
+"""Anybody can knock: one line a minute, with how many."""
 
 
 class Listener:
@@ -38,6 +40,8 @@ class Listener:
         self._routes = routes
         self._requests = requests
         self._names = names_of(settings.host, settings.hosts)
+        self._unlogged = 0
+        self._log_at_s = 0.0
         self.port = 0
         """Known once it listens."""
 
@@ -113,7 +117,7 @@ class Listener:
         )
         closed = closed_to(knock, self._names)
         if closed is not None:
-            log.warning("request_refused", peer=_peer(request), status=closed.status, path=request.path[:100])
+            self._note_refused(request, closed.status)
             return closed
 
         async def body() -> bytes | None:
@@ -125,6 +129,15 @@ class Listener:
         return await self._routes.answer(
             Asked(request.method, request.path, request.query, request.headers, _peer(request), body)
         )
+
+    def _note_refused(self, request: web.BaseRequest, status: int) -> None:
+        self._unlogged += 1
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._log_at_s:
+            path, peer = request.path[:100], _peer(request)
+            log.warning("request_refused", peer=peer, status=status, path=path, refused=self._unlogged)
+            self._unlogged = 0
+            self._log_at_s = now_s + LOG_EVERY_S
 
 
 def _peer(request: web.BaseRequest) -> str:

@@ -23,6 +23,8 @@ SHARED_S = 1.0
 SLICES_S = 1.0
 """How long the ledger may take to count its slices for them."""
 JOB = "/jobs/{id}"
+MOST_LISTED = 100
+"""A list that somebody asks for and does not read stays in memory for a while."""
 LIST_QUERY = ("limit", "open", "account")
 FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
@@ -162,6 +164,8 @@ class Routes:
         limit, is_open = asked.query.get("limit", ""), asked.query.get("open", "")
         if limit.isascii() and limit.isdigit():
             fields["limit"] = int(limit[:9])
+            if fields["limit"] > MOST_LISTED:
+                return bad(400, f"limit: at most {MOST_LISTED}")
         if is_open.lower() in FLAGS:
             fields["open"] = FLAGS[is_open.lower()]
         return await self._ask(asked, fields)

@@ -123,6 +123,7 @@ def test_jobs_can_be_looked_at(daemon: DaemonProcess, http: HttpClient) -> None:
         ("GET", "/healthz/", 404, "no such page"),
         ("GET", "/jobs?limit=0", 400, "limit"),
         ("GET", "/jobs?limit=all", 400, "limit"),
+        ("GET", "/jobs?limit=101", 400, "limit: at most 100"),
         ("GET", "/jobs?limit=1&limit=2", 400, "stands there twice"),
         ("GET", "/jobs?open=maybe", 400, "open"),
         ("GET", "/jobs?account=nobody", 200, ""),

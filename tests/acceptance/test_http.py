@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bed.daemon import DaemonProcess, daemon_process
@@ -278,6 +279,35 @@ def test_who_is_not_told_apart_by_the_log(daemon: DaemonProcess, http: HttpClien
     assert eventually(
         lambda: [one for one in daemon.events("frame_refused") if one["key"] == "order-refused"]
     )[0]["peer"].startswith("http 127.0.0.1:")
+
+
+def test_a_full_disk_and_a_stop_show(tmp_path: Path) -> None:
+    """Of a daemon of its own: one that accepts nothing, then one that stops while it sends."""
+    with counting_endpoint(latency_s=1.5) as endpoint:
+        site = sqlite_site(tmp_path / "site.db", 10)
+        with daemon_process(
+            tmp_path, endpoint.url, site, ledger="reserve_mb = 1000000000", **http_settings()
+        ) as full:
+            http = client_of(full)
+            got = http.get("/readyz")
+            assert got.status == 503
+            assert "ledger.reserve_mb" in got.json["parts"]["ledger"]
+            got = http.post({"content": "no room"})
+            assert (got.status, got.json["error"]) == (503, "not_durable")
+            assert http.metrics()["broadcastd_accepting"] == 0
+            full.stop()
+            full.settings.write_text(full.settings.read_text().replace("reserve_mb = 1000000000", ""))
+            full.start()
+            assert http.get("/readyz").status == 200
+            job = http.post({"content": "to the end"}).json["job"]
+            eventually(lambda: full.job(job)["books"]["recipients"] == 10)
+            full.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
+            got = eventually(lambda: found if (found := http.get("/readyz")).status == 503 else None)
+            assert got.json["parts"]["accepting"] == "stopping"
+            assert got.json["parts"]["listener"] != "ok"
+            assert http.get("/healthz").status == 200
+            assert http.post({"content": "too late"}).json["error"] == "draining"
+            assert full.process.wait(60) == 0  # type: ignore[union-attr]
 
 
 def test_a_daemon_that_is_killed_has_accepted_what_it_answered(

@@ -156,6 +156,16 @@ async def test_a_long_body_is_refused_without_being_read():
         assert b'"length":1024' in await port.raw(HEAD + b"Content-Length: 1024\r\n\r\n" + b"x" * 1024)
 
 
+async def test_who_waits_to_be_told_to_go_on_is_told():
+    async with running() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+        writer.write(HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"{}")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 async def test_a_crowd_is_turned_away_and_who_is_in_is_served():
     async with running(max_connections=3) as port:
         inside = [await asyncio.open_connection("127.0.0.1", port.port) for _ in range(3)]

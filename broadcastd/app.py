@@ -6,7 +6,7 @@ import signal
 
 import structlog
 
-from broadcastd import __version__
+from broadcastd import __version__, open_files
 from broadcastd.building import Parts
 from broadcastd.clock import Clock, SystemClock
 from broadcastd.errors import BroadcastdError
@@ -95,6 +95,7 @@ class Daemon:
 
 async def serve(settings: Settings) -> None:
     """Run a daemon until SIGTERM or SIGINT. A second one ends it at once: the ledger bears that."""
+    open_files.raise_limit()
     daemon = Daemon(settings)
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)

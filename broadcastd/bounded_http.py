@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Bounds:
     connections: int
     idle_s: float
     """A request's head must be whole within this, an answer be read; an idle connection is closed."""
+    admits: Callable[[str], bool] = lambda address: True
+    """Whether whoever is at this address may connect."""
 
 
 class _Handler(web.RequestHandler):
@@ -68,7 +71,9 @@ class BoundedServer(web.Server):
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         """Count it in, or hang up."""
         super().connection_made(handler, transport)
-        if len(self._connections) > self._bounds.connections:
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else ""
+        if len(self._connections) > self._bounds.connections or not self._bounds.admits(address):
             transport.abort()
         else:
             self.idle(handler)

@@ -12,7 +12,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 SECRET_FIELDS = frozenset({"token", "password", "secret", "app_secret", "access_token", "accesstoken", "url"})
 # A password ends at the last @ of its address, whatever else is in it; without an @ there is none.
 _IN_URL = re.compile(r"(access_token=)[^&\s\"']+|(://[^:/@\s]*:)\S{1,500}(?=@)")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Control characters, line and paragraph separators, and all that turns the direction of a text around.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 class LineLogger:

@@ -3,7 +3,9 @@
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from broadcastd.access import Right
+from broadcastd.networks import check_networks
 from broadcastd.section import Seconds, Section
+from broadcastd.tls import check_files
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -37,8 +39,13 @@ class ServerSettings(Section):
     port: int = Field(9090, ge=0, le=65535)
     token: SecretStr | None = None
     tokens: dict[str, CallerSettings] = Field(default_factory=dict)
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    allow: tuple[str, ...] = ()
     max_frame_bytes: int = Field(65536, ge=256, le=16 * 1024 * 1024)
     max_connections: int = Field(1000, ge=1)
+    max_connections_per_address: int = Field(0, ge=0)
     max_frames_in_flight: int = Field(500, ge=1)
     idle_timeout_s: Seconds = 300
     frame_timeout_s: Seconds = 10
@@ -46,6 +53,17 @@ class ServerSettings(Section):
     quiet_ms: int = Field(200, ge=1)
     dedupe_window_s: float = Field(600, ge=0)
     drain_s: Seconds = 30
+
+    @field_validator("allow")
+    @classmethod
+    def _networks(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        check_networks(allow)
+        return allow
+
+    @property
+    def is_beyond_loopback(self) -> bool:
+        """Whether others than this machine may reach the port."""
+        return self.host not in LOOPBACK
 
     @property
     def is_guarded(self) -> bool:
@@ -62,7 +80,8 @@ class ServerSettings(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> "ServerSettings":
-        if self.host not in LOOPBACK and not self.is_guarded:
+        check_files(self)
+        if self.is_beyond_loopback and not self.is_guarded:
             raise ValueError(
                 f"listening on {self.host} (beyond loopback) needs server.token or server.token_file"
                 " (or server.tokens): without one, anybody on the network could send to all your followers"

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from broadcastd import database_tls
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.http_settings import HttpPortSettings
 from broadcastd.keywords import fitted
@@ -40,6 +41,10 @@ def _known_timezone(name: str) -> str:
     return name
 
 
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[1]}***" if found[1] else "//***@"
+
+
 class PoolSettings(Section):
     """The tasks."""
 
@@ -64,6 +69,7 @@ class LedgerSettings(Section):
     def _supported(cls, url: SecretStr) -> SecretStr:
         there = url.get_secret_value()
         check_port(there)
+        database_tls.check(there)
         is_file = there.startswith("sqlite:///") and there not in ("sqlite:///", "sqlite:///:memory:")
         if not is_file and not re.fullmatch(r"mysql://([^/]*@)?[^/@]+/[^/?]+(\?.*)?", there):
             raise ValueError(
@@ -76,7 +82,7 @@ class LedgerSettings(Section):
     def _shown(self, url: SecretStr) -> str:
         """What `config show` shows."""
         there = url.get_secret_value()
-        return re.sub("//.*@", "//***@", there) if there.startswith("mysql:") else there
+        return re.sub(r"//.*@|(passw(?:or)?d=)[^&]*", _masked, there) if there.startswith("mysql:") else there
 
 
 class AudienceSettings(Section):
@@ -97,6 +103,7 @@ class AudienceSettings(Section):
         if not url.get_secret_value().startswith(("mysql://", "sqlite:///")):
             raise ValueError("accepted: mysql://user:password@host:3306/database or sqlite:///FILE")
         check_port(url.get_secret_value())
+        database_tls.check(url.get_secret_value())
         return url
 
     @field_validator("query")
@@ -320,7 +327,7 @@ class Settings(Section):
         if not http.enabled or http.host in LOOPBACK:
             return self
         missing = [] if self.server.is_guarded else ["server.token or server.tokens"]
-        missing += [] if http.tls_cert is not None else ["http.tls_cert and http.tls_key"]
+        missing += [] if http.tls_cert else ["http.tls_cert and http.tls_key"]
         if missing:
             raise ValueError(
                 f"http.host: listening on {http.host} (beyond loopback) needs {', and '.join(missing)}:"

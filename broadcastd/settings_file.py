@@ -7,13 +7,16 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as BadEnvironmentError
 
+from broadcastd import secret_files
+from broadcastd.database_tls import without_files_relative_to
 from broadcastd.errors import SettingsError
+from broadcastd.http_settings import HttpPortSettings
 from broadcastd.server_settings import ServerSettings
 from broadcastd.settings import IDENTITY_OFF, Settings
 
@@ -32,11 +35,14 @@ FILE_KEYS = (
     ("accounts", "*", "callback", "token"),
     ("accounts", "*", "callback", "aes_key"),
     ("accounts", "*", "callback", "previous_aes_key"),
+    ("accounts", "*", "callback", "forward_to"),
 )
 
 
 TLS_FILES = ("tls_cert", "tls_key", "tls_client_ca")
 """Keys of a port that name files."""
+
+PortT = TypeVar("PortT", ServerSettings, HttpPortSettings)
 
 
 def find() -> Path | None:
@@ -73,10 +79,40 @@ def load_server(path: Path | None) -> ServerSettings:
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
     _secrets_from_files(merged, base)
     try:
-        return ServerSettings.model_validate(merged["server"])
+        return _with_files(ServerSettings.model_validate(merged["server"]), base)
     except ValidationError as error:
         lines = "\n".join(f"  server.{_in_words(problem)}" for problem in error.errors())
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
+
+
+def exposures(path: Path | None) -> list[str]:
+    """Who else may read or change the settings file and those it names; a line each. The file can be read."""
+    if path is None:
+        return []
+    values, base = _read(path), path.resolve().parent
+    found = []
+    open_to = secret_files.open_to_others(path)
+    if "change" in open_to or (open_to and _holds_secrets(values)):
+        found.append(f"{path}: others on this machine may {open_to} it; `chmod o-rwx {path}`")
+    for place in (path, *_secret_files(values, base)):
+        if owner := secret_files.foreign_owner(place):
+            found.append(f"{place}: it belongs to {owner}, who can change it; `chown` it to root")
+    return found
+
+
+def _holds_secrets(values: dict[str, Any]) -> bool:
+    here = [section.get(key) for *parents, key in FILE_KEYS for section in _sections(values, parents)]
+    return any(one and not str(one).startswith("sqlite:") for one in here)
+
+
+def _secret_files(values: dict[str, Any], base: Path) -> list[Path]:
+    names = [
+        section[f"{key}_file"]
+        for *parents, key in FILE_KEYS
+        for section in _sections(values, parents)
+        if f"{key}_file" in section
+    ]
+    return [secret_files.located(str(name), base) for name in names]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -136,14 +172,19 @@ def _secrets_from_files(values: dict[str, Any], base: Path) -> None:
             where = ".".join((*parents, f"{key}_file"))
             if key in section:
                 raise SettingsError(f"{where}: {key} is set as well; set one of them")
-            try:
-                section[key] = (base / str(name)).read_text(encoding="utf-8").strip()
-            except UnicodeDecodeError:
-                raise SettingsError(f"{where}: {base / str(name)} is not UTF-8 text") from None
-            except OSError as error:
-                raise SettingsError(
-                    f"{where}: {base / str(name)} cannot be read: {error.strerror}"
-                ) from error
+            section[key] = _secret(where, str(name), base)
+
+
+def _secret(where: str, name: str, base: Path) -> str:
+    try:
+        path = secret_files.located(name, base)
+        return secret_files.read(path)
+    except UnicodeDecodeError:
+        raise SettingsError(f"{where}: {base / name} is not UTF-8 text") from None
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{where}: {base / name} cannot be read: {error.strerror}") from error
 
 
 def _sections(values: Any, parents: list[str]) -> list[dict[str, Any]]:
@@ -167,15 +208,21 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
-    tls = {name: there for name in TLS_FILES if (there := getattr(settings.http, name)) is not None}
-    http = settings.http.model_copy(update={name: str(base / there) for name, there in tls.items()})
-    return settings.model_copy(update={"ledger": ledger, "accounts": accounts, "http": http})
+    ports = {name: _with_files(getattr(settings, name), base) for name in ("server", "http")}
+    return settings.model_copy(update={"ledger": ledger, "accounts": accounts, **ports})
+
+
+def _with_files(port: PortT, base: Path) -> PortT:
+    named = {name: getattr(port, name) for name in TLS_FILES}
+    return port.model_copy(update={name: str(base / there) for name, there in named.items() if there})
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:
     scheme = "sqlite:///"
     there = url.get_secret_value()
-    return SecretStr(f"{scheme}{base / there[len(scheme) :]}") if there.startswith(scheme) else url
+    if there.startswith(scheme):
+        return SecretStr(f"{scheme}{base / there[len(scheme) :]}")
+    return SecretStr(without_files_relative_to(there, base))
 
 
 def _in_words(problem: Any) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from broadcastd.audiences.trouble import DATABASE, in_words, out_of_time
 from broadcastd.errors import AudienceUnavailableError
-from broadcastd.mysql_engine import hang_up_at_once
+from broadcastd.mysql_engine import address_of, hang_up_at_once
 from broadcastd.settings import AudienceSettings
 
 GOODBYE_S = 5.0
@@ -150,7 +150,8 @@ def open_database(settings: AudienceSettings, *, writable: bool = False) -> Data
 
     `writable`: in SQLite. What may be written in MySQL is a matter of the user's rights there.
     """
-    url = sa.make_url(settings.url.get_secret_value())
+    given = settings.url.get_secret_value()
+    url = sa.make_url(given)
     if url.get_backend_name() == "sqlite":
         # As a URI, which alone can ask for read-only: # and % in a folder's name must be quoted in it.
         file = f"file:{quote(Path(url.database or '').as_posix())}"
@@ -163,9 +164,11 @@ def open_database(settings: AudienceSettings, *, writable: bool = False) -> Data
             isolation_level="AUTOCOMMIT",
         )
     else:
+        there, tls = address_of(given)
         engine = create_async_engine(
-            url.set(drivername="mysql+asyncmy").update_query_dict({"charset": "utf8mb4"}),
+            there,
             connect_args={
+                **tls,
                 "connect_timeout": settings.connect_timeout_s,
                 "init_command": _bound(settings.query_timeout_s),
             },

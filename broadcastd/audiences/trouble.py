@@ -7,6 +7,8 @@ import os
 
 import sqlalchemy as sa
 
+from broadcastd.database_tls import trouble
+
 DATABASE = "the site's database"
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/ and
@@ -51,6 +53,8 @@ def in_words(error: Exception, timeout_s: float) -> str:
     """What `error` says of the database. `timeout_s`: a query's bound."""
     cause = (error.orig if isinstance(error, sa.exc.DBAPIError) else None) or error
     code, message = _code_and_message(cause)
+    if of_tls := trouble(cause):
+        return f"{DATABASE} cannot be reached: {of_tls}"
     if not isinstance(error, sa.exc.SQLAlchemyError | OSError) or message.startswith(OUT_OF_STEP):
         return f"{DATABASE} answers with what is not MySQL's protocol ({type(cause).__name__})"
     if code in OUT_OF_TIME:

@@ -48,10 +48,12 @@ def init(path: Path, force: bool, as_json: bool) -> None:
 def check(config: Path | None, as_json: bool) -> None:
     """Say whether the settings can be used."""
     from broadcastd import settings_file
+    from broadcastd.precautions import precautions
 
     path = config or settings_file.find()
     settings = settings_file.load(path)
-    warnings = [
+    warnings = settings_file.exposures(path) + precautions(settings)
+    warnings += [
         f"accounts.{name}.{what}"
         for name, account in settings.accounts.items()
         for what in _warnings(account)

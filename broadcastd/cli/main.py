@@ -128,5 +128,9 @@ def _spell_out_what_cannot_be_written() -> None:
 
 
 def _fail(error: Exception, code: Exit) -> None:
-    click.echo(f"broadcastd: {error}", err=True)
+    from broadcastd.log import escaped
+
+    # Line by line: it may quote what came from outside.
+    words = "\n".join(escaped(line) for line in str(error).split("\n"))
+    click.echo(f"broadcastd: {words}", err=True)
     sys.exit(code)

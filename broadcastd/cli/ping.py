@@ -2,7 +2,7 @@
 
 import click
 
-from broadcastd.cli.target import Target, print_json, target_options
+from broadcastd.cli.target import Target, print_json, say, target_options
 
 
 @click.command()
@@ -13,7 +13,7 @@ def ping(target: Target, as_json: bool) -> None:
     if as_json:
         print_json(reply)
     else:
-        click.echo(
+        say(
             f"broadcastd {reply['version']} on {target.host}:{target.port}, pid {reply['pid']},"
             f" up {reply['uptime_s']:g} s"
         )
@@ -28,18 +28,18 @@ def info(target: Target, as_json: bool) -> None:
         print_json(reply)
         return
     tasks, jobs = reply["tasks"], reply["jobs"]
-    click.echo(f"broadcastd {reply['version']}, pid {reply['pid']}, up {reply['uptime_s']:g} s")
-    click.echo(f"tasks     {tasks['busy']} of {tasks['all']} busy, {reply['in_flight']} sends in flight")
+    say(f"broadcastd {reply['version']}, pid {reply['pid']}, up {reply['uptime_s']:g} s")
+    say(f"tasks     {tasks['busy']} of {tasks['all']} busy, {reply['in_flight']} sends in flight")
     others = "".join(f", {n} {name}" for name, n in jobs.items() if name not in ("open", "held") and n)
-    click.echo(f"jobs      {jobs['open']} open, {jobs['held']} of them held{others}")
+    say(f"jobs      {jobs['open']} open, {jobs['held']} of them held{others}")
     if (accepts := reply.get("accepts", "yes")) != "yes":
-        click.echo(f"accepts   nothing new: {'it drains' if accepts == 'draining' else 'see ledger'}")
-    click.echo(f"ledger    {reply['ledger']}")
+        say(f"accepts   nothing new: {'it drains' if accepts == 'draining' else 'see ledger'}")
+    say(f"ledger    {reply['ledger']}")
     for name, account in reply["accounts"].items():
-        click.echo(f"account   {name}: WeChat {account['wechat']}; audience {account['audience']}")
+        say(f"account   {name}: WeChat {account['wechat']}; audience {account['audience']}")
         for channel, lane in account.get("channels", {}).items():
             rate = "" if lane["rate_per_s"] is None else f", {lane['rate_per_s']:g} a second at most"
-            click.echo(
+            say(
                 f"channel   {name}/{channel}: {lane['in_flight']} in flight of {lane['limit']} just now,"
                 f" {lane['max_in_flight']} at most{rate}; {lane['state']}"
             )

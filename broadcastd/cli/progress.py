@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from broadcastd.cli.show import books_line, console, deadline_of, state_of
+from broadcastd.cli.show import books_line, console, deadline_of, plain, state_of
 from broadcastd.log import escaped
 
 
@@ -15,10 +15,10 @@ def follow(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
     last: dict[str, Any] = {}
     if out.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[more]}"),
+            TextColumn("{task.fields[more]}", markup=False),
         )
         with Progress(*columns, console=out) as progress:
             bar = progress.add_task("planning", total=None, more="")
@@ -26,7 +26,7 @@ def follow(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
                 now = _present(last)
                 progress.update(
                     bar,
-                    description=state_of(last),
+                    description=escaped(state_of(last)),
                     completed=now["ended"],
                     total=now["recipients"] if last["books"]["planned"] else None,
                     more=_more(last),
@@ -35,12 +35,12 @@ def follow(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
         shown = ""
         for last in lines:
             now = _present(last)
-            line = f"{state_of(last)} {now['ended']:,} of {now['recipients']:,} {_more(last)}"
+            line = f"{escaped(state_of(last))} {now['ended']:,} of {now['recipients']:,} {_more(last)}"
             if line != shown:
                 out.print(line, markup=False)
                 shown = line
     if last:
-        out.print(f"{state_of(last)}: {books_line(last['books'])}", markup=False)
+        out.print(plain(f"{state_of(last)}: {books_line(last['books'])}"))
     return last
 
 
@@ -59,5 +59,5 @@ def _more(line: dict[str, Any]) -> str:
         parts.append(f"ETA {line['eta_s']:,.0f} s")
     for trouble in (deadline_of(line), line["reason"], line["waits_for"]):
         if trouble:
-            parts.append(escaped(trouble))
-    return ", ".join(parts)
+            parts.append(trouble)
+    return escaped(", ".join(parts))

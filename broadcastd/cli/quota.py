@@ -54,7 +54,7 @@ def _print_table(accounts: dict[str, Any]) -> None:
     for name, account in accounts.items():
         for channel, row in account["channels"].items():
             figures = [_number(row[key]) for key in ("daily_limit", "used", "left")]
-            table.add_row(plain(name), channel, row["path"], *figures, _rate(row["rate"]))
+            table.add_row(plain(name), plain(channel), plain(row["path"]), *figures, _rate(row["rate"]))
             if row["error"]:
                 since = f" (the figures are of {local(row['asked_at'])})" if row["asked_at"] else ""
                 notes.append(f"{name} {channel}: WeChat gives no figures: {row['error']}{since}")

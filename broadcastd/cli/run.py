@@ -11,8 +11,11 @@ from broadcastd.cli.target import config_option
 @config_option
 def run(config: Path | None) -> None:
     """Run the daemon in the foreground, until SIGTERM or Ctrl-C."""
+    import structlog
+
     from broadcastd import log, settings_file
     from broadcastd.errors import SettingsError
+    from broadcastd.precautions import precautions
 
     path = config or settings_file.find()
     if path is None:
@@ -23,6 +26,8 @@ def run(config: Path | None) -> None:
         )
     settings = settings_file.load(path)
     log.configure(settings.log.level)
+    for what in settings_file.exposures(path) + precautions(settings):
+        structlog.get_logger().warning("precaution_missing", what=what)
 
     import uvloop
 

@@ -62,7 +62,7 @@ def send(target: Target, as_json: bool, content: str, **fields: Any) -> None:
             f"would ask {reply['recipients']:,} recipients in {reply['slices']:,} slices; nothing was sent"
         )
         for channel, message in reply["messages"].items():
-            out.print(f"{channel}:", plain(message))
+            out.print(plain(f"{channel}: {message}"))
         _warn(reply)
         if reply.get("quota"):
             out.print("quota:", plain(reply["quota"]["words"]))

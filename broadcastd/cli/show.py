@@ -101,14 +101,14 @@ def job_table(job: dict[str, Any]) -> Table:
     if (now := job.get("round")) and now["no"] > 1:
         table.add_row("round", plain(round_line(now)))
     books = job["books"]
-    table.add_row("books", books_line(books) + ("" if books["planned"] else "  (still being planned)"))
+    table.add_row("books", plain(books_line(books) + ("" if books["planned"] else "  (still being planned)")))
     for channel, ends in (books.get("deliveries") or {}).items():
         shown = ", ".join(f"{n:,} {end}" for end, n in ends.items())
-        table.add_row(f"deliveries by {plain(channel)}", plain(shown))
+        table.add_row(plain(f"deliveries by {channel}"), plain(shown))
     if books["in_doubt"]:
         table.add_row("in doubt", f"{books['in_doubt']:,} (ever; see docs/protocol.md)")
     for label, text in _notes(job):
-        table.add_row(label, plain(text))
+        table.add_row(plain(label), plain(text))
     return table
 
 
@@ -124,7 +124,9 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Group:
         books = job["books"]
         key, ref, content = (plain(job[name] or "") for name in ("key", "ref", "content"))
         sent, of = f"{books['sent']:,}", f"{books['recipients']:,}"
-        table.add_row(job["job"], state_of(job), local(job["accepted_at"]), key, ref, sent, of, content)
+        table.add_row(
+            plain(job["job"]), plain(state_of(job)), local(job["accepted_at"]), key, ref, sent, of, content
+        )
         if trouble := job["reason"] or job["waits_for"]:
             notes.append(plain(f"{job['job']} {job['state'] if job['reason'] else 'waits for'}: {trouble}"))
         notes += [plain(f"{job['job']} warning: {warning}") for warning in job.get("warnings") or ()]

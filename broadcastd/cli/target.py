@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +13,10 @@ from typing import Any, NoReturn, TypeVar, cast
 import click
 import orjson
 
-from broadcastd import settings_file
+from broadcastd import settings_file, tls
 from broadcastd.cli.main import Exit
 from broadcastd.log import escaped, escaped_json
+from broadcastd.server_settings import LOOPBACK, ServerSettings
 from broadcastd.wire import dial
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,17 +31,18 @@ class Target:
     host: str
     port: int
     token: str | None
+    tls: ssl.SSLContext | None = None
 
     def call(self, frame: dict[str, Any]) -> dict[str, Any]:
         """One frame, one reply; a refusal ends the command with its message."""
-        reply = dial.call(self.host, self.port, self._signed(frame))
+        reply = dial.call(self.host, self.port, self._signed(frame), tls=self.tls)
         if not reply["ok"]:
             refused(reply)
         return reply
 
     def stream(self, frame: dict[str, Any], timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
         """One frame, many replies, refusals among them; `timeout_s` for each."""
-        return dial.stream(self.host, self.port, self._signed(frame), timeout_s)
+        return dial.stream(self.host, self.port, self._signed(frame), timeout_s, self.tls)
 
     def _signed(self, frame: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in frame.items() if value is not None}
@@ -60,16 +64,29 @@ def complain(text: str) -> None:
     click.echo(f"broadcastd: {escaped(text)}", err=True)
 
 
+def say(text: str) -> None:
+    """One line on stdout, which cannot steer the terminal."""
+    click.echo(escaped(text))
+
+
 def target_options(command: F) -> F:
-    """-c, --host, --port and --json, for commands that talk to a daemon: they get `target` and `as_json`."""
+    """Where the daemon is, and --json, for commands that talk to one: they get `target` and `as_json`."""
 
     @functools.wraps(command)
     def with_target(config: Path | None, host: str | None, port: int | None, **rest: Any) -> Any:
-        return command(target=find_target(config, host, port), **rest)
+        trust = Trust(*(rest.pop(name) or "" for name in ("tls_ca", "tls_cert", "tls_key")))
+        return command(target=find_target(config, host, port, trust), **rest)
 
     wrapped = cast(F, with_target)
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the daemon's reply as JSON."),
+        click.option(
+            "--tls-key", metavar="FILE", help="The key of --tls-cert, where it is not in that file."
+        ),
+        click.option(
+            "--tls-cert", metavar="FILE", help="Certificate to show, for a daemon that demands one."
+        ),
+        click.option("--tls-ca", metavar="FILE", help="Speak TLS, and trust only what this file certifies."),
         click.option("--port", type=int, help="Port of the daemon, instead of the settings'."),
         click.option("--host", help="Host of the daemon, instead of the settings'."),
         config_option,
@@ -85,11 +102,32 @@ def config_option(command: F) -> F:
     )(command)
 
 
-def find_target(config: Path | None, host: str | None, port: int | None) -> Target:
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Files for TLS that a command was given; empty: what the settings have."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+def find_target(config: Path | None, host: str | None, port: int | None, trust: Trust = Trust()) -> Target:
     """The daemon that the settings and options name."""
     server = settings_file.load_server(config or settings_file.find())
     listens = "127.0.0.1" if server.host in EVERYWHERE else server.host
-    return Target(host or listens, port or server.port, server.own_token)
+    return Target(host or listens, port or server.port, server.own_token, _tls(server, host, trust))
+
+
+def _tls(server: ServerSettings, host: str | None, trust: Trust) -> ssl.SSLContext | None:
+    """The daemon of these settings is known by its very certificate; one elsewhere by its name, too."""
+    ca = trust.ca or server.tls_cert
+    if not ca:
+        return None
+    cert, key = trust.cert, trust.key
+    if server.tls_client_ca and not cert and os.access(server.tls_key or server.tls_cert, os.R_OK):
+        cert, key = server.tls_cert, server.tls_key  # good enough, if the same CA has issued it
+    elsewhere = host is not None and host not in LOOPBACK
+    return tls.client_context(ca, cert, key, check_name=elsewhere)
 
 
 def print_json(value: Any) -> None:

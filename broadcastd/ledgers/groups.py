@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from broadcastd.database_tls import trouble as tls_trouble
 from broadcastd.errors import BroadcastdError, LedgerUnavailableError
 from broadcastd.ledgers import meta_values
 
@@ -109,6 +110,8 @@ async def confirmed(future: "asyncio.Future[T]", patience_s: float | None, troub
 def cause(error: BaseException) -> str:
     """What the database says, without the statement and its values."""
     said = getattr(error, "orig", None) or error
+    if of_tls := tls_trouble(said):
+        return of_tls
     match said.args:
         case (int(number), str(words)) if not isinstance(said, OSError):
             return f"{words.splitlines()[0]} ({number})"

@@ -20,7 +20,7 @@ from broadcastd.ledgers.mysql_writer import MysqlWriter
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.schema import meta
 from broadcastd.ledgers.sql import Change, SqlLedger
-from broadcastd.mysql_engine import hang_up_at_once
+from broadcastd.mysql_engine import address_of, hang_up_at_once
 
 log = structlog.get_logger()
 
@@ -175,9 +175,10 @@ async def _alone(url: str, what_for: str) -> AsyncIterator[tuple[AsyncEngine, Li
 
 def _engine(url: str) -> AsyncEngine:
     session = f"SET SESSION sql_mode = '{SQL_MODE}', innodb_lock_wait_timeout = {LOCK_WAIT_S}"
+    there, tls = address_of(url)
     engine = create_async_engine(
-        sa.make_url(url).set(drivername="mysql+asyncmy").update_query_dict({"charset": "utf8mb4"}),
-        connect_args={"connect_timeout": CONNECT_S, "init_command": session, "binary_prefix": True},
+        there,
+        connect_args={"connect_timeout": CONNECT_S, "init_command": session, "binary_prefix": True, **tls},
         isolation_level="REPEATABLE READ",
         pool_size=READERS + 1,
         max_overflow=0,

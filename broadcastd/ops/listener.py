@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import errno
 import socket
-import ssl
 from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp import web
 
+from broadcastd import tls
 from broadcastd.bounded_http import BACKLOG, BoundedServer, Bounds, body_of
 from broadcastd.errors import CannotListenError
 from broadcastd.http_settings import HttpPortSettings
+from broadcastd.networks import Allowed, Notes
 from broadcastd.ops.answers import HEADERS, Answer, bad, refused
 from broadcastd.ops.door import Knock, closed_to, names_of
 from broadcastd.ops.routes import Asked, Routes
@@ -26,7 +27,6 @@ ANSWER_S = 30.0
 """From a request's head to its answer. A commit's fate is known within 5 s; a dry run may take longer."""
 BODY_S = 10.0
 """How long a body may take."""
-HANDSHAKE_S = 10.0
 LAST_ANSWERS_S = 5.0
 LOG_EVERY_S = 60.0
 """Anybody can knock: one line a minute, with how many."""
@@ -42,17 +42,23 @@ class Listener:
         self._names = names_of(settings.host, settings.hosts)
         self._unlogged = 0
         self._log_at_s = 0.0
+        self._allowed = Allowed(settings.allow)
+        self._notes = Notes()
         self.port = 0
         """Known once it listens."""
 
     @contextlib.asynccontextmanager
     async def listening(self, ready_made: socket.socket | None = None) -> AsyncIterator[None]:
-        """Listen, on a socket that is handed in or on the settings' address. Raises CannotListenError."""
+        """Listen, on a socket that is handed in or on the settings' address.
+
+        Raises CannotListenError, and SettingsError for a certificate that cannot be used.
+        """
         settings = self._settings
-        self._http = BoundedServer(self._serve, Bounds(settings.max_connections, settings.idle_timeout_s))
+        bounds = Bounds(settings.max_connections, settings.idle_timeout_s, self._admits)
+        self._http = BoundedServer(self._serve, bounds)
         server = await self._open(ready_made)
         self.port = server.sockets[0].getsockname()[1]
-        log.info("http_listening", host=settings.host, port=self.port, tls=settings.tls_cert is not None)
+        log.info("http_listening", host=settings.host, port=self.port, tls=bool(settings.tls_cert))
         try:
             yield
         finally:
@@ -62,12 +68,12 @@ class Listener:
 
     async def _open(self, ready_made: socket.socket | None) -> asyncio.Server:
         settings = self._settings
-        tls = _tls(settings)
-        shake_s = None if tls is None else HANDSHAKE_S
+        context = tls.server_context(settings, "http")
+        shake_s = None if context is None else tls.HANDSHAKE_S
         loop = asyncio.get_running_loop()
         if ready_made is not None:
             return await loop.create_server(
-                self._http, sock=ready_made, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=shake_s
+                self._http, sock=ready_made, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=shake_s
             )
         try:
             return await loop.create_server(
@@ -75,11 +81,19 @@ class Listener:
                 settings.host,
                 settings.port,
                 backlog=BACKLOG,
-                ssl=tls,
+                ssl=context,
                 ssl_handshake_timeout=shake_s,
             )
         except OSError as error:
             raise CannotListenError(_why(error, settings)) from error
+
+    def _admits(self, address: str) -> bool:
+        admitted = self._allowed.admits(address)
+        if not admitted:
+            unsaid = self._notes.note(address, asyncio.get_running_loop().time())
+            if unsaid is not None:
+                log.warning("address_refused", address=address, port="http", unsaid=unsaid)
+        return admitted
 
     async def _serve(self, request: web.BaseRequest) -> web.Response:
         self._http.busy(request.protocol)
@@ -112,7 +126,7 @@ class Listener:
             request.headers.getall("Host", []),
             request.headers.get("Origin"),
             request.headers.get("Sec-Fetch-Site"),
-            "https" if self._settings.tls_cert is not None else "http",
+            "https" if self._settings.tls_cert else "http",
             address[0] if isinstance(address, tuple) else "",
         )
         closed = closed_to(knock, self._names)
@@ -147,28 +161,6 @@ class Listener:
 def _peer(request: web.BaseRequest) -> str:
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     return f"http {peer[0]}:{peer[1]}" if peer else "http"
-
-
-def _tls(settings: HttpPortSettings) -> ssl.SSLContext | None:
-    if settings.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except OSError as error:  # an SSLError is one, too
-        raise CannotListenError(
-            f"http.tls_cert and http.tls_key cannot be used: {error.strerror or error}"
-        ) from error
-    if settings.tls_client_ca is not None:
-        try:
-            context.load_verify_locations(settings.tls_client_ca)
-        except OSError as error:
-            raise CannotListenError(
-                f"http.tls_client_ca cannot be used: {error.strerror or error}"
-            ) from error
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 def _why(error: OSError, settings: HttpPortSettings) -> str:

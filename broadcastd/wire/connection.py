@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Sequence
 
 import orjson
@@ -13,12 +14,16 @@ from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.desk import Desk
 from broadcastd.wire.frames import parse
 from broadcastd.wire.framing import FrameSplitter, FramingError
+from broadcastd.wire.seats import Seat
+from broadcastd.wire.tls_stream import TlsStream
 from broadcastd.wire.use_cases import Lines
 from broadcastd.wire.views import Reply, refusal_view
 
 log = structlog.get_logger()
 
-READ_BYTES = 65536
+READ_BYTES = 16384
+WRONG_TOKEN_S = 0.2
+"""How long whoever shows a wrong token waits for the answer."""
 
 
 class Connection:
@@ -26,32 +31,38 @@ class Connection:
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        reader: asyncio.StreamReader | TlsStream,
+        writer: asyncio.StreamWriter | TlsStream,
         desk: Desk,
         settings: ServerSettings,
+        seat: Seat,
         stopping: asyncio.Event,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._desk = desk
         self._settings = settings
+        self._seat = seat
         self._stopping = stopping
         self._splitter = FrameSplitter(settings.max_frame_bytes)
         self._ended = False
         self.replying = False
-        peer = writer.get_extra_info("peername")
+        peer = writer.transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if peer else "unknown"
 
     async def serve(self) -> None:
         """Answer frames until the client leaves."""
         try:
             while (line := await self._next_line()) is not None:
+                self._seat.busy()
                 self.replying = True
                 try:
                     await self._answer(line)
                 finally:
                     self.replying = False
+                self._seat.idle()
+                # Whoever has sent thousands of frames ahead is not served at a stretch.
+                await asyncio.sleep(0)
                 if self._stopping.is_set():
                     return
         except FramingError as error:
@@ -65,39 +76,39 @@ class Connection:
     async def _next_line(self) -> bytes | None:
         """The next frame; None when the client has left or was idle. Raises FramingError."""
         loop = asyncio.get_running_loop()
-        slow_at = None
+        # However many bytes come in between, be they blanks or a frame's: neither is ever put off.
+        idle_at, slow_at = loop.time() + self._settings.idle_timeout_s, math.inf
         while True:
             line = self._splitter.next_frame()
             if line is not None:
                 return line
             if self._ended:
                 return self._splitter.take_rest() or None
-            if not self._splitter:
-                slow_at = None
-            elif slow_at is None:
+            if self._splitter and slow_at == math.inf:
                 slow_at = loop.time() + self._settings.frame_timeout_s
+                self._seat.idle()
+            patience_s = self._settings.quiet_ms / 1000 if self._splitter else math.inf
+            until = min(loop.time() + patience_s, slow_at if self._splitter else idle_at)
             try:
-                async with asyncio.timeout(self._patience_s(loop.time(), slow_at)):
+                async with asyncio.timeout_at(until):
                     received = await self._reader.read(READ_BYTES)
             except TimeoutError:
                 if not self._splitter:
                     return None
                 if _is_object(self._splitter.rest):
                     return self._splitter.take_rest()
-                if slow_at is not None and loop.time() >= slow_at:
-                    raise FramingError(
-                        ErrorCode.TOO_SLOW,
-                        f"a frame must be whole within {self._settings.frame_timeout_s:g} s"
-                        " (server.frame_timeout_s)",
-                    ) from None
-                continue
-            self._ended = not received
-            self._splitter.feed(received)
+                received = None
+            if received is not None:
+                self._ended = not received
+                self._splitter.feed(received)
+            if self._splitter and loop.time() >= slow_at and not self._splitter.has_whole_frame:
+                raise self._too_slow()
 
-    def _patience_s(self, now_s: float, slow_at_s: float | None) -> float:
-        if slow_at_s is None:
-            return self._settings.idle_timeout_s
-        return max(0.0, min(self._settings.quiet_ms / 1000, slow_at_s - now_s))
+    def _too_slow(self) -> FramingError:
+        limit_s = self._settings.frame_timeout_s
+        return FramingError(
+            ErrorCode.TOO_SLOW, f"a frame must be whole within {limit_s:g} s (server.frame_timeout_s)"
+        )
 
     async def _answer(self, line: bytes) -> None:
         fields = parse(line)
@@ -105,15 +116,22 @@ class Connection:
             await self._send(refusal_view(self._desk.refused(fields, {}, self._peer, len(line))))
             return
         replies = await self._desk.answer(fields, self._peer)
+        if isinstance(replies, Refusal) and replies.code is ErrorCode.UNAUTHORIZED:
+            # Who guesses has to wait, and keeps nobody else from a place meanwhile.
+            self._seat.idle()
+            await asyncio.sleep(WRONG_TOKEN_S)
         if isinstance(replies, AsyncIterator):
             await self._send_lines(replies)
         else:
             await self._send(refusal_view(replies) if isinstance(replies, Refusal) else replies)
 
     async def _send_lines(self, lines: Lines) -> None:
+        began_s = asyncio.get_running_loop().time()
         try:
+            self._seat.following(began_s)
             async for some in lines:
                 await self._send(*_views(some))
+                self._seat.following(began_s)
         except LedgerUnavailableError as error:
             # In the middle of a list, so that nobody takes it for a whole one.
             await self._send(refusal_view(Refusal(ErrorCode.NOT_DURABLE, str(error))))
@@ -121,9 +139,15 @@ class Connection:
     async def _send(self, *replies: Reply) -> None:
         try:
             for reply in replies:
-                self._writer.write(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))
-            async with asyncio.timeout(self._settings.reply_timeout_s):
-                await self._writer.drain()
+                # A copy: what orjson returns holds 4 KiB, however short it is, for as long as it is not sent.
+                self._writer.write(bytes(memoryview(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))))
+            if self._writer.transport.is_closing():
+                raise ConnectionResetError
+            if self._writer.transport.get_write_buffer_size():
+                self._seat.unread()
+                async with asyncio.timeout(self._settings.reply_timeout_s):
+                    await self._writer.drain()
+                self._seat.busy()
         except RuntimeError as error:  # uvloop's word for a transport that is closed
             raise ConnectionResetError from error
         except TimeoutError:
@@ -132,6 +156,7 @@ class Connection:
 
     async def close(self) -> None:
         """Send what waits, and hang up."""
+        self._seat.idle()  # what waits may be waiting for a reader who never reads
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1):
@@ -146,6 +171,8 @@ def _views(reply: Reply | Refusal | Sequence[Reply]) -> Sequence[Reply]:
 
 
 def _is_object(rest: bytes) -> bool:
+    if not rest.rstrip().endswith(b"}"):
+        return False  # cheaper than reading it all, each time that somebody pauses in it
     try:
         return isinstance(orjson.loads(rest), dict)
     except ValueError:

@@ -11,12 +11,16 @@ from broadcastd.access import EVERYTHING, Access, Keyring, Right
 from broadcastd.delivery.intake import CONTENT_SHOWN, incident
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.metrics import FrameCounts
+from broadcastd.networks import Notes
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.ops import OPS
 from broadcastd.wire.use_cases import Replies, UseCases
 
 log = structlog.get_logger()
+
+UNREADABLE_LOGGED = 60
+"""Lines a minute and address, of frames that cannot be read or show a wrong token."""
 
 
 class Desk:
@@ -25,6 +29,7 @@ class Desk:
     def __init__(self, use: UseCases, settings: ServerSettings) -> None:
         self._use = use
         self._in_flight = asyncio.Semaphore(settings.max_frames_in_flight)
+        self._notes = Notes(UNREADABLE_LOGGED)
         self.frames = FrameCounts()
         self.change(settings)
 
@@ -88,12 +93,22 @@ class Desk:
     def refused(
         self, refusal: Refusal, fields: dict[str, Any], peer: str, size: int | None = None
     ) -> Refusal:
-        """Log it: the old client reads no answer, so the log must say what became of its frame."""
+        """Log it: the old client reads no answer, so the log must say what became of its frame.
+
+        Of a flood of what is no frame, or has a wrong token, the log has a part only, and the number.
+        """
         self.frames.answered(_op(fields), refusal.code.word)
+        unsaid = None
+        if not fields or refusal.code is ErrorCode.UNAUTHORIZED:
+            now_s = asyncio.get_running_loop().time()
+            unsaid = self._notes.note(peer.rpartition(":")[0], now_s)
+            if unsaid is None:
+                return refusal
         content = fields.get("content")
         log.warning(
             "frame_refused",
             peer=peer,
+            unsaid=unsaid or None,
             error=refusal.code.word,
             message=refusal.message,
             key=_short(fields.get("key")),

@@ -1,7 +1,9 @@
 """The other end of the wire, for the CLI: one frame out, its reply lines back. Blocking."""
 
+import contextlib
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Generator
 from typing import Any
 
 import orjson
@@ -11,26 +13,72 @@ from broadcastd.errors import NoDaemonError
 CONNECT_S = 5.0
 
 
-def call(host: str, port: int, frame: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
+def call(
+    host: str,
+    port: int,
+    frame: dict[str, Any],
+    timeout_s: float = 60.0,
+    tls: ssl.SSLContext | None = None,
+) -> dict[str, Any]:
     """Send one frame and return its reply. Raises NoDaemonError."""
-    for reply in stream(host, port, frame, timeout_s):
-        return reply
+    with contextlib.closing(stream(host, port, frame, timeout_s, tls)) as replies:
+        for reply in replies:
+            return reply
     raise NoDaemonError(f"{host}:{port} hung up without a reply")
 
 
-def stream(host: str, port: int, frame: dict[str, Any], timeout_s: float | None) -> Iterator[dict[str, Any]]:
-    """Send one frame and yield its reply lines until the other side hangs up. Raises NoDaemonError."""
+def stream(
+    host: str,
+    port: int,
+    frame: dict[str, Any],
+    timeout_s: float | None,
+    tls: ssl.SSLContext | None = None,
+) -> Generator[dict[str, Any], None, None]:
+    """Send one frame and yield its reply lines until the other side hangs up. Raises NoDaemonError.
+
+    `tls`: what the daemon is trusted by; None: the connection is not encrypted.
+    """
     try:
-        with socket.create_connection((host, port), CONNECT_S) as connection:
+        with _connected(host, port, tls) as connection:
             connection.settimeout(timeout_s)
-            connection.sendall(orjson.dumps(frame, option=orjson.OPT_APPEND_NEWLINE))
-            connection.shutdown(socket.SHUT_WR)
+            _send(connection, orjson.dumps(frame, option=orjson.OPT_APPEND_NEWLINE))
             with connection.makefile("rb") as lines:
                 for line in lines:
                     yield _reply(line, host, port)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise NoDaemonError(f"no daemon answers on {host}:{port}: {why}") from error
+        raise NoDaemonError(f"no daemon answers on {host}:{port}: {_why(error)}") from error
+
+
+def _send(connection: socket.socket, frame: bytes) -> None:
+    # A daemon may refuse, and hang up, before it has read anything: then its words are there to be read.
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(frame)
+    if not isinstance(connection, ssl.SSLSocket):  # in TLS there is no end of one side only
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+
+
+def _connected(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
+    connection = socket.create_connection((host, port), CONNECT_S)
+    if tls is None:
+        return connection
+    try:
+        return tls.wrap_socket(connection, server_hostname=host)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
+    reason = getattr(error, "reason", None) or ""
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+        return "it does not speak TLS, which server.tls_cert (or --tls-ca) asks for"
+    if "ALERT" in reason:
+        alert = reason.partition("ALERT_")[2].lower().replace("_", " ")
+        return f"it does not let us in: {alert} (--tls-cert, --tls-key)"
+    return error.strerror or str(error)
 
 
 def _reply(line: bytes, host: str, port: int) -> dict[str, Any]:

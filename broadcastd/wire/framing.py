@@ -3,6 +3,8 @@
 from broadcastd.refusals import ErrorCode
 
 _BLANK = b" \t\r\n"
+_TLS_HANDSHAKE = 0x16
+"""What the first byte of TLS is."""
 
 
 class FramingError(Exception):
@@ -33,6 +35,11 @@ class FrameSplitter:
     def __bool__(self) -> bool:
         return bool(self._buffer)
 
+    @property
+    def has_whole_frame(self) -> bool:
+        """Whether the line of a frame has ended."""
+        return b"\n" in self._buffer
+
     def next_frame(self) -> bytes | None:
         """The next whole frame, without its line end; None when more must be received.
 
@@ -46,7 +53,15 @@ class FrameSplitter:
         if not self._buffer:
             return None
         if self._buffer[0] != ord("{"):
-            raise FramingError(ErrorCode.BAD_FRAME, "a frame is one JSON object a line: it must begin with {")
+            raise FramingError(
+                ErrorCode.BAD_FRAME,
+                "a frame is one JSON object a line: it must begin with {"
+                + (
+                    "; this is TLS, which this port does not have"
+                    if self._buffer[0] == _TLS_HANDSHAKE
+                    else ""
+                ),
+            )
         end = self._buffer.find(b"\n", 0, self._max + 1)
         if end < 0:
             if len(self._buffer) > self._max:

@@ -1,8 +1,9 @@
-"""The listening socket: counts connections, and hands each to a `Connection`."""
+"""The port of frames: who may come in, how many at once, with TLS or without; each gets a `Connection`."""
 
 import asyncio
 import contextlib
 import errno
+import functools
 import socket
 from types import TracebackType
 from typing import Self
@@ -10,44 +11,51 @@ from typing import Self
 import orjson
 import structlog
 
+from broadcastd import open_files, tls
 from broadcastd.errors import CannotListenError
+from broadcastd.networks import Allowed, Notes
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.connection import Connection
 from broadcastd.wire.desk import Desk
 from broadcastd.wire.port_holder import port_holder
+from broadcastd.wire.seats import Seat, Seats
+from broadcastd.wire.sockets import Doorway, bind
+from broadcastd.wire.tls_stream import TlsStream
 from broadcastd.wire.views import refusal_view
 
 log = structlog.get_logger()
 
-BACKLOG = 1024
 LAST_REPLIES_S = 5.0
 """How long frames that were taken in may still be answered when the daemon stops."""
+BUFFERED_BYTES = 16384
+"""How much of what a client sends ahead is taken in before it is looked at; twice that, to be exact."""
+SHARE = 0.5
+"""Of the files that the process may have open: the rest is for WeChat, the database and the ledger."""
 
 
 class Listener:
     """An async context manager: listens while it is entered."""
 
     def __init__(self, settings: ServerSettings, desk: Desk, stopping: asyncio.Event) -> None:
-        self._settings = settings
         self._desk = desk
         self._stopping = stopping
-        self._serving: dict[asyncio.Task[None], Connection] = {}
+        self._serving: dict[asyncio.Task[None], Connection | None] = {}
+        self._loop = asyncio.get_running_loop()
+        self._seats = Seats(1, 0, self._loop.time)
+        self._notes = Notes()
+        self._settings = settings
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        self.change(settings)
         try:
-            self._server = await asyncio.start_server(
-                self._accepted,
-                settings.host,
-                settings.port,
-                backlog=BACKLOG,
-                limit=2 * settings.max_frame_bytes,
-            )
+            sockets = await bind(settings.host, settings.port)
         except OSError as error:
             raise CannotListenError(_why(error, settings)) from error
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        log.info("listening", host=settings.host, port=self.port)
+        self.port: int = sockets[0].getsockname()[1]
+        self._door = Doorway(sockets, self._accepted, self._out_of_files)
+        log.info("listening", host=settings.host, port=self.port, tls=self._context is not None)
         return self
 
     async def __aexit__(
@@ -55,11 +63,27 @@ class Listener:
     ) -> None:
         await self.stop()
 
+    def change(self, settings: ServerSettings) -> None:
+        """Let what comes from now on be received like this; its certificate's files are read anew.
+
+        Host and port stay. Raises SettingsError, and then nothing is changed.
+        """
+        self._context = tls.server_context(settings)
+        self._settings = settings
+        self._allowed = Allowed(settings.allow)
+        most = int(open_files.limit() * SHARE)
+        if settings.max_connections > most:
+            log.warning(
+                "connections_capped", most=most, why="the process may have few files open (ulimit -n)"
+            )
+        self._seats.most = min(settings.max_connections, most)
+        self._seats.most_per_address = settings.max_connections_per_address
+
     async def stop(self) -> None:
         """Accept nobody more, answer what was taken in, and hang up."""
-        self._server.close()
+        self._door.close()
         for task, connection in list(self._serving.items()):
-            if not connection.replying:
+            if connection is None or not connection.replying:
                 task.cancel()
         if self._serving:
             _, slow = await asyncio.wait(list(self._serving), timeout=LAST_REPLIES_S)
@@ -67,24 +91,99 @@ class Listener:
                 task.cancel()
             await asyncio.gather(*slow, return_exceptions=True)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self._desk, self._settings, self._stopping)
+    def _accepted(self, sock: socket.socket) -> None:
+        try:
+            peer = sock.getpeername()
+        except OSError:  # gone already
+            sock.close()
+            return
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if not self._allowed.admits(address):
+            self._note("stranger_refused", address, why="not in server.allow")
+            sock.close()
+            return
+        task: asyncio.Task[None]
+        seat = self._seats.take(address, lambda: self._hang_up(task))
+        if seat is None:
+            self._refuse(sock, address)
+            return
+        task = self._loop.create_task(self._serve(sock, seat), name=f"connection of {address}")
+        self._serving[task] = None
+        task.add_done_callback(functools.partial(self._served, sock, seat))
+
+    def _served(self, sock: socket.socket, seat: Seat, task: asyncio.Task[None]) -> None:
+        # Here, since a task that is hung up before its first step runs none of its own.
+        sock.close()
+        seat.leave()
+        del self._serving[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("connection_failed", exc_info=error)
+
+    async def _serve(self, sock: socket.socket, seat: Seat) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._serving) >= self._settings.max_connections:
-            busy = Refusal(ErrorCode.BUSY, "too many connections (server.max_connections)")
-            log.warning("connection_refused", error="busy", connections=len(self._serving))
-            writer.write(orjson.dumps(refusal_view(busy), option=orjson.OPT_APPEND_NEWLINE))
-            await connection.close()
-            return
-        self._serving[task] = connection
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
+            connection = await self._greet(sock, seat)
+            if connection is None:
+                return
+            self._serving[task] = connection
             with contextlib.suppress(asyncio.CancelledError):
                 await connection.serve()
-            with contextlib.suppress(asyncio.CancelledError):  # told to stop while it hangs up
-                await connection.close()
-        finally:
-            del self._serving[task]
+            await connection.close()  # may be told to stop while it hangs up
+
+    async def _greet(self, sock: socket.socket, seat: Seat) -> Connection | None:
+        """The connection, once keys are agreed on if the port has TLS; None when that cannot be."""
+        reader = asyncio.StreamReader(BUFFERED_BYTES, self._loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
+        try:
+            transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, sock)
+        except OSError:  # gone already
+            return None
+        transport.set_write_buffer_limits(BUFFERED_BYTES)
+        writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
+        if self._context is None:
+            return Connection(reader, writer, self._desk, self._settings, seat, self._stopping)
+        stream = TlsStream(reader, writer, self._context)
+        try:
+            async with asyncio.timeout(tls.HANDSHAKE_S):
+                await stream.shake_hands()
+        except OSError as error:
+            self._note("tls_failed", seat.address, why=tls.trouble(error))
+            if tls.is_none(error):
+                writer.write(_line(Refusal(ErrorCode.UNAUTHORIZED, "this port speaks TLS only")))
+            writer.close()
+            return None
+        except BaseException:
+            writer.close()
+            raise
+        return Connection(stream, stream, self._desk, self._settings, seat, self._stopping)
+
+    def _refuse(self, sock: socket.socket, address: str) -> None:
+        self._note("connection_refused", address, error="busy", connections=len(self._seats))
+        busy = Refusal(ErrorCode.BUSY, "too many connections (server.max_connections)")
+        with contextlib.suppress(OSError), sock:
+            if self._context is None:
+                sock.send(_line(busy))
+
+    def _hang_up(self, task: asyncio.Task[None]) -> None:
+        self._note("idle_hung_up", "", connections=len(self._seats), why="another needed its place")
+        task.cancel()
+
+    def _out_of_files(self, error: OSError) -> bool:
+        self._note("connection_lost", "", error=error.strerror, connections=len(self._seats))
+        wanted = 1 + len(self._seats) // 4  # one by one, a newcomer behind many would wait for long
+        made = [self._seats.make_room() for _ in range(wanted)]
+        return made[0]
+
+    def _note(self, event: str, address: str, **facts: object) -> None:
+        """A line a minute, an event and address: what a flood of them does must not fill the log."""
+        unsaid = self._notes.note(f"{event} {facts.get('why')} {address}", self._loop.time())
+        if unsaid is not None:
+            log.warning(event, address=address or None, unsaid=unsaid or None, **facts)
+
+
+def _line(refusal: Refusal) -> bytes:
+    return orjson.dumps(refusal_view(refusal), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _why(error: OSError, settings: ServerSettings) -> str:

@@ -14,11 +14,12 @@ __all__ = [
 
 
 def from_environment(**settings: Any) -> Client:
-    """A Client with `settings`, else BROADCASTD_HOST, _PORT, _TOKEN and _SPOOL, else the defaults."""
-    for name in ("host", "port", "token", "spool"):
+    """A Client with `settings`, else BROADCASTD_HOST, _PORT, _TOKEN, _SPOOL, _TLS (any text:
+    yes), _TLS_CA, _TLS_CERT and _TLS_KEY, else the defaults."""
+    for name in ("host", "port", "token", "spool", "tls", "tls_ca", "tls_cert", "tls_key"):
         settings[name] = settings.get(name) or os.environ.get(f"BROADCASTD_{name.upper()}")
     chosen = {name: value for name, value in settings.items() if value is not None}
-    return Client(**{**chosen, "port": int(chosen.get("port", 9090))})
+    return Client(**{**chosen, "port": int(chosen.get("port", 9090)), "tls": bool(chosen.get("tls"))})
 
 
 def broadcast(content: str, phone: Text = None, key: Text = None, **options: Any) -> Frame:

@@ -11,7 +11,7 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any, Generic, Optional, TypeVar, Union
 
-from broadcastd_client import spool, wire
+from broadcastd_client import spool, tls, wire
 from broadcastd_client.alarm import Alarm, sound
 from broadcastd_client.spool import StrPath
 from broadcastd_client.wire import BroadcastError, Frame, NoAnswer, Refused, Text, Unreachable
@@ -34,8 +34,14 @@ class Calls(ABC, Generic[R, S]):
     timeout_s: float = 2.0
     spool: Optional[StrPath] = None
     alarm: Union[Alarm, Sequence[Alarm]] = ()
+    tls: bool = False
+    tls_ca: Optional[StrPath] = None
+    tls_cert: Optional[StrPath] = None
+    tls_key: Optional[StrPath] = None
 
     def __post_init__(self) -> None:
+        if self.tls_key and not self.tls_cert:
+            raise ValueError("tls_key needs tls_cert, the certificate that it belongs to")
         if not (isinstance(self.port, int) and 1 <= self.port <= 65535 and 0 < self.timeout_s <= 86400):
             raise ValueError(f"port {self.port!r}: 1 to 65535; timeout_s {self.timeout_s!r}: 0 to a day")
 
@@ -200,10 +206,12 @@ class Calls(ABC, Generic[R, S]):
     def _replies(self, frame: Frame, end_s: float) -> Batches:
         answer, failure, verb = b"", Unreachable, "cannot be reached"  # type: bytes, type[BroadcastError], str
         try:
-            with self._connected(end_s) as sock:
+            with self._secured(self._connected(end_s), end_s) as sock:
                 failure, verb = NoAnswer, "did not answer"
                 sock.settimeout(end_s - monotonic())  # ValueError: there is no time left
-                with suppress(ConnectionError):  # an oversized frame is refused before all of it is read
+                with suppress(
+                    ConnectionError, tls.Ended
+                ):  # an oversized frame is refused before all of it is read
                     sock.sendall(wire.encode(frame, self.token))
                 while True:
                     while not wire.complete(answer):
@@ -215,7 +223,20 @@ class Calls(ABC, Generic[R, S]):
                     yield [wire.parse_reply(line, frame) for line in lines.split(b"\n")]
                     end_s = monotonic() + self.timeout_s
         except (OSError, ValueError, RuntimeError) as error:
-            raise failure(f"{self.host}:{self.port} {verb}: {error}") from error
+            if tls.was_refused(error) and not answer:
+                failure, verb = Unreachable, "cannot be reached"
+            raise failure(f"{self.host}:{self.port} {verb}: {tls.words(error)}") from error
+
+    def _secured(self, sock: socket.socket, end_s: float) -> socket.socket:
+        if not (self.tls or self.tls_ca or self.tls_cert):
+            return sock
+        try:
+            context = tls.context(self.host, self.tls_ca, self.tls_cert, self.tls_key)
+            sock.settimeout(end_s - monotonic())
+            return context.wrap_socket(sock, server_hostname=self.host)
+        except BaseException:
+            sock.close()
+            raise
 
     def _connected(self, deadline_s: float) -> socket.socket:
         found: list[Any] = []

@@ -150,30 +150,6 @@ def test_a_slow_frame_is_cut_off(client: RawClient) -> None:
     assert client.hung_up()
 
 
-def test_one_connection_too_many_is_told_so(daemon: DaemonProcess) -> None:
-    crowd = [RawClient(daemon.port) for _ in range(40)]
-    try:
-        for one in crowd:
-            assert one.ask({"op": "ping"})["ok"]
-        with RawClient(daemon.port) as late:
-            reply = late.reply()
-            assert reply["error"] == "busy"
-            assert reply["retry"] is True
-            assert late.hung_up()
-    finally:
-        for one in crowd:
-            one.close()
-    eventually(lambda: _answers(daemon), what="there is room again")
-
-
-def _answers(daemon: DaemonProcess) -> bool:
-    with RawClient(daemon.port) as client:
-        try:
-            return bool(client.ask({"op": "ping"})["ok"])
-        except (AssertionError, ConnectionError):
-            return False
-
-
 def test_sixteen_calls_with_one_key_at_once_are_one_job(
     daemon: DaemonProcess, endpoint: CountingEndpoint
 ) -> None:

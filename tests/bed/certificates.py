@@ -1,8 +1,8 @@
-"""Certificates of a CA of the tests' own, made on the spot."""
+"""A private CA of the tests, and certificates of it: right, expired, for another name, for clients."""
 
+import datetime
 import ipaddress
-import ssl
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -10,55 +10,68 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+DAY = datetime.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its key, as PEM files."""
+
+    cert: Path
+    key: Path
+
 
 class Authority:
-    """A CA that signs what it is asked to; its files are in `folder`."""
+    """One CA. `ca` is its own certificate."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._name = _name(f"{name} of the tests")
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = folder / f"{name}.pem"
-        signed = self._signed(self._name, self._key.public_key(), timedelta(days=1), is_ca=True)
-        self.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        builder = self._builder(self._name, self._key, 30).add_extension(x509.BasicConstraints(True, 0), True)
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        self._own = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        builder = builder.add_extension(usage, True).add_extension(self._own, False)
+        self.ca = folder / f"{name}.pem"
+        self.ca.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
-    def issue(self, name: str, lasts: timedelta = timedelta(days=1)) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1 and localhost, and its key."""
+    def issue(self, name: str, *hosts: str, days: int = 30) -> Pair:
+        """A certificate for these names and addresses; `days` below 0: expired so long ago."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        signed = self._signed(subject, key.public_key(), lasts, is_ca=False)
-        certificate, secret = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        secret.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
+        builder = self._builder(_name(name), key, days)
+        builder = builder.add_extension(x509.BasicConstraints(False, None), True)
+        authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._own)
+        builder = builder.add_extension(authority, False)
+        if hosts:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_general(host) for host in hosts]), False
             )
+        pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        pair.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
+        pair.key.write_bytes(
+            key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
-        return certificate, secret
+        pair.key.chmod(0o600)
+        return pair
 
-    def trusted(self, shown: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-        """For a client that trusts this CA, and shows a certificate if it has one."""
-        context = ssl.create_default_context(cafile=self.certificate)
-        if shown is not None:
-            context.load_cert_chain(*shown)
-        return context
-
-    def _signed(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lasts: timedelta, *, is_ca: bool
-    ) -> x509.Certificate:
-        begins = datetime.now(UTC) - timedelta(days=2)
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(begins)
-            .not_valid_after(datetime.now(UTC) + lasts)
-            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self._key, hashes.SHA256())
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+    ) -> x509.CertificateBuilder:
+        ends = datetime.datetime.now(datetime.UTC) + days * DAY
+        return x509.CertificateBuilder(
+            self._name, subject, key.public_key(), x509.random_serial_number(), ends - 60 * DAY, ends
         )
+
+
+_PEM = serialization.Encoding.PEM
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ class DaemonProcess:
             SETTINGS.format(port=self.port, api=api, audience=audience, **values), encoding="utf-8"
         )
         self.process: subprocess.Popen[bytes] | None = None
+        self.tls: ssl.SSLContext | None = None
+        """What its port is spoken to with."""
 
     @property
     def ledger(self) -> Path:
@@ -115,7 +118,7 @@ class DaemonProcess:
 
     def call(self, frame: dict[str, Any]) -> dict[str, Any]:
         """One frame, one reply."""
-        return dial.call("127.0.0.1", self.port, frame, 60)
+        return dial.call("127.0.0.1", self.port, frame, 60, self.tls)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """A job and its books."""

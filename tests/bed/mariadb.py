@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,9 +27,10 @@ def folder_of_servers() -> str | None:
 class PrivateMariaDb:
     """One server with one database `site`, and the user that broadcastd is given."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False, options: Sequence[str] = ()) -> None:
         self._folder = folder
         self._flush = int(durable)
+        self._options = options
         self.socket = folder / "m.sock"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,7 +68,8 @@ class PrivateMariaDb:
              f"--tmpdir={self._folder}", f"--socket={self.socket}", f"--port={self.port}",
              "--bind-address=127.0.0.1", f"--pid-file={self._folder / 'm.pid'}",
              f"--innodb-flush-log-at-trx-commit={self._flush}",
-             "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user()],
+             "--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-name-resolve", *self._as_user(),
+             *self._options],
             stdout=log, stderr=log,
         )  # fmt: skip
 
@@ -136,9 +138,11 @@ class PrivateMariaDb:
 
 
 @contextmanager
-def private_mariadb(folder: Path, *, durable: bool = False) -> Iterator[PrivateMariaDb]:
+def private_mariadb(
+    folder: Path, *, durable: bool = False, options: Sequence[str] = ()
+) -> Iterator[PrivateMariaDb]:
     """Install, start and set up; stop at the end. `durable`: it may be killed, and forgets nothing."""
-    server = PrivateMariaDb(folder, durable=durable)
+    server = PrivateMariaDb(folder, durable=durable, options=options)
     server.install()
     server.start()
     try:

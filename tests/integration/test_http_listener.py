@@ -5,15 +5,15 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
 import pytest
-from bed.certificates import Authority
+import structlog
+from bed.certificates import Authority, Pair
 
-from broadcastd.errors import CannotListenError
+from broadcastd.errors import CannotListenError, SettingsError
 from broadcastd.http_settings import HttpPortSettings
 from broadcastd.ops import listener as listener_module
 from broadcastd.ops.answers import Answer, json_answer
@@ -202,6 +202,13 @@ async def test_a_busy_port_is_named_with_its_holder():
 # -- TLS ---------------------------------------------------------------------------------------------------
 
 
+def _trusting(authority: Authority, shown: Pair | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authority.ca)
+    if shown is not None:
+        context.load_cert_chain(shown.cert, shown.key)
+    return context
+
+
 async def _status(port: Port, tls: ssl.SSLContext) -> int:
     async with (
         aiohttp.ClientSession() as client,
@@ -213,32 +220,43 @@ async def _status(port: Port, tls: ssl.SSLContext) -> int:
 async def test_tls_with_and_without_the_right_certificates(tmp_path: Path):
     """Each wrong one is refused, and the port goes on."""
     ours, theirs = Authority(tmp_path), Authority(tmp_path, "another")
-    certificate, key = ours.issue("server")
-    files = {"tls_cert": str(certificate), "tls_key": str(key)}
+    server = ours.issue("server", "127.0.0.1")
+    files = {"tls_cert": str(server.cert), "tls_key": str(server.key)}
     async with running(**files) as port:
-        assert await _status(port, ours.trusted()) == 200
+        assert await _status(port, _trusting(ours)) == 200
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
-            await _status(port, theirs.trusted())
+            await _status(port, _trusting(theirs))
         assert await port.raw(HEAD + b"Content-Length: 0\r\n\r\n") == b""
-        old = ours.trusted()
+        old = _trusting(ours)
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
         assert await _status(port, old) == 200
-    async with running(**files, tls_client_ca=str(ours.certificate)) as port:
-        assert await _status(port, ours.trusted(ours.issue("client"))) == 200
-        expired = ours.issue("expired", timedelta(hours=-1))
+    async with running(**files, tls_client_ca=str(ours.ca)) as port:
+        assert await _status(port, _trusting(ours, ours.issue("client"))) == 200
+        expired = ours.issue("expired", days=-1)
         stranger = theirs.issue("stranger")
         for shown in (None, expired, stranger):
             with pytest.raises(aiohttp.ClientError):
-                await _status(port, ours.trusted(shown))
+                await _status(port, _trusting(ours, shown))
         assert port.echo.answered == 1
-        assert await _status(port, ours.trusted(ours.issue("client"))) == 200
+        assert await _status(port, _trusting(ours, ours.issue("client"))) == 200
 
 
 async def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path):
     ours = Authority(tmp_path)
-    certificate, _ = ours.issue("server")
-    _, another_key = ours.issue("another-server")
-    for key in (another_key, tmp_path / "missing.key"):
-        with pytest.raises(CannotListenError, match=r"http\.tls_cert and http\.tls_key cannot be used"):
-            async with running(tls_cert=str(certificate), tls_key=str(key)):
+    server, another = ours.issue("server", "127.0.0.1"), ours.issue("another-server")
+    for key in (another.key, tmp_path / "missing.key"):
+        with pytest.raises(SettingsError, match=r"http\.tls_"):
+            async with running(tls_cert=str(server.cert), tls_key=str(key)):
                 pass
+
+
+async def test_only_networks_that_are_allowed():
+    async with running(allow=("10.0.0.0/8", "127.0.0.2")) as port:
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(5):
+                assert await port.raw(HEAD + b"Content-Length: 0\r\n\r\n") == b""
+        assert [line["address"] for line in logs if line["event"] == "address_refused"] == ["127.0.0.1"]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port.port, local_addr=("127.0.0.2", 0))
+        writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -48,42 +49,34 @@ class Listener:
         """Known once it listens."""
 
     @contextlib.asynccontextmanager
-    async def listening(self, ready_made: socket.socket | None = None) -> AsyncIterator[None]:
-        """Listen, on a socket that is handed in or on the settings' address.
+    async def listening(self, ready_made: Sequence[socket.socket] = ()) -> AsyncIterator[None]:
+        """Listen, on sockets that are handed in or on the settings' address.
 
         Raises CannotListenError, and SettingsError for a certificate that cannot be used.
         """
         settings = self._settings
         bounds = Bounds(settings.max_connections, settings.idle_timeout_s, self._admits)
         self._http = BoundedServer(self._serve, bounds)
-        server = await self._open(ready_made)
-        self.port = server.sockets[0].getsockname()[1]
+        servers = await self._open(ready_made)
+        self.port = servers[0].sockets[0].getsockname()[1]
         log.info("http_listening", host=settings.host, port=self.port, tls=bool(settings.tls_cert))
         try:
             yield
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             self._http.pre_shutdown()
             await self._http.shutdown(LAST_ANSWERS_S)
 
-    async def _open(self, ready_made: socket.socket | None) -> asyncio.Server:
-        settings = self._settings
+    async def _open(self, ready_made: Sequence[socket.socket]) -> list[asyncio.Server]:
+        settings, loop = self._settings, asyncio.get_running_loop()
         context = tls.server_context(settings, "http")
         shake_s = None if context is None else tls.HANDSHAKE_S
-        loop = asyncio.get_running_loop()
-        if ready_made is not None:
-            return await loop.create_server(
-                self._http, sock=ready_made, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=shake_s
-            )
+        secure: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": shake_s, "backlog": BACKLOG}
+        if ready_made:
+            return [await loop.create_server(self._http, sock=one, **secure) for one in ready_made]
         try:
-            return await loop.create_server(
-                self._http,
-                settings.host,
-                settings.port,
-                backlog=BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=shake_s,
-            )
+            return [await loop.create_server(self._http, settings.host, settings.port, **secure)]
         except OSError as error:
             raise CannotListenError(_why(error, settings)) from error
 

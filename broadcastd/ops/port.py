@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from collections.abc import Sequence
 
 from broadcastd.http_settings import HttpPortSettings
 from broadcastd.ops.listener import Listener
@@ -21,7 +22,7 @@ class HttpPort:
             self.listener = Listener(settings, routes, sources.requests)
 
     def listening(
-        self, ready_made: socket.socket | None = None
+        self, ready_made: Sequence[socket.socket] = ()
     ) -> contextlib.AbstractAsyncContextManager[None]:
         """To be entered; see `Listener.listening`."""
         if self.listener is None:

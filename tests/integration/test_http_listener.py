@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,7 +67,7 @@ class Port:
 
 
 @contextlib.asynccontextmanager
-async def running(ready_made: socket.socket | None = None, **settings: Any) -> AsyncIterator[Port]:
+async def running(ready_made: Sequence[socket.socket] = (), **settings: Any) -> AsyncIterator[Port]:
     echo = Echo()
     listener = Listener(HttpPortSettings(port=0, **settings), cast(Routes, echo), Requests())
     async with listener.listening(ready_made):
@@ -177,13 +177,17 @@ async def test_a_crowd_is_turned_away_and_who_is_in_is_served():
         assert (await port.raw(HEAD + b"Content-Length: 0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_socket_that_is_handed_in():
-    with socket.create_server(("127.0.0.1", 0)) as ready_made:
-        ready_made.setblocking(False)
-        wanted = ready_made.getsockname()[1]
-        async with running(ready_made) as port:
-            assert port.port == wanted
-            assert (await port.raw(HEAD + b"Content-Length: 0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+async def test_sockets_that_are_handed_in():
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.2", 0)) as second:
+        for one in (first, second):
+            one.setblocking(False)
+        async with running([first, second]) as port:
+            assert port.port == first.getsockname()[1]
+            for one in (first, second):
+                reader, writer = await asyncio.open_connection(*one.getsockname())
+                writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+                writer.close()
 
 
 async def test_a_busy_port_is_named_with_its_holder():

@@ -1,6 +1,7 @@
 """Builds what each account needs: its channels and lanes, audience, token."""
 
 import contextlib
+from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from broadcastd.audiences.engine import open_database
@@ -33,6 +34,8 @@ class AccountBuilder:
         self._stack = stack
         self.quota_sources: dict[str, QuotaSource] = {}
         """Of the accounts built so far, by name."""
+        self.pools: list[tuple[str, str, Callable[[], tuple[int, int]]]] = []
+        """(account, `audience` or `api`, how many connections are in use and may be)."""
 
     def account(self, name: str) -> Account:
         """One of the settings' accounts."""
@@ -44,6 +47,10 @@ class AccountBuilder:
         api = WechatApi(settings.api_base, settings.http, most)
         self._stack.push_async_callback(api.close)
         self.quota_sources[name] = WechatQuotas(api, settings)
+        self.pools += [
+            (name, "audience", lambda: database.connections),
+            (name, "api", lambda: api.connections),
+        ]
         return Account(
             name=name,
             channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},

@@ -54,7 +54,7 @@ class Daemon:
                 loops = self._start_loops(group)
                 await parts.restore()
                 # WeChat pushes on while the daemon drains: it tries for some 15 s only.
-                async with parts.callbacks.listening(self._settings.callback):
+                async with parts.callbacks.listening(self._settings.callback), parts.http.listening():
                     await self._serve()
                     await self._drain()
                 for loop in loops:
@@ -72,7 +72,9 @@ class Daemon:
             self.port = listener.port
             log.info("broadcastd_started", version=__version__, port=self.port, jobs_open=len(parts.jobs))
             self.ready.set()
+            parts.listening = True
             await self._stopping.wait()
+            parts.listening = False
             log.info("draining", jobs_open=len(parts.jobs), tasks_busy=parts.dispatcher.tasks_busy)
             parts.intake.stopping = True
 

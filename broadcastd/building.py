@@ -44,6 +44,9 @@ from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
 from broadcastd.notices import Notices, Unheard
+from broadcastd.ops.loop_lag import LoopLag
+from broadcastd.ops.port import HttpPort
+from broadcastd.ops.sources import Sources
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, LedgerSettings, Settings
 from broadcastd.wire.desk import Desk
@@ -59,6 +62,8 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self._stopping = stopping
+        self.listening = False
+        """Whether frames are taken."""
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Build them all. Raises BroadcastdError."""
@@ -69,12 +74,14 @@ class Parts:
         builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
         self.accounts = {name: builder.account(name) for name in self.settings.accounts}
         self.quota_sources = builder.quota_sources
+        self._pools = builder.pools
         self.callbacks = self._build_callbacks(stack)
         await self.callbacks.restore()
         self._build_sending()
         self._build_finish_hooks(stack)
         self._build_quotas()
         self._build_use_cases()
+        self._build_http()
 
     def _build_sending(self) -> None:
         settings, clock = self.settings, self.clock
@@ -138,6 +145,27 @@ class Parts:
             quotas = AccountQuotas(account, self.quota_sources[name], clock)
             self.forecasters[name] = Forecaster(quotas, quota, reset, watching)
             self.quota_watches[name] = QuotaWatch(quotas, quota, reset, watching)
+
+    def _build_http(self) -> None:
+        self.loop_lag = LoopLag(self.clock)
+        sources = Sources(
+            accounts=self.accounts,
+            jobs=self.jobs,
+            dispatcher=self.dispatcher,
+            intake=self.intake,
+            ledger=self.ledger,
+            commits=self.ledger.commits,
+            quotas={name: watch.quotas for name, watch in self.quota_watches.items()},
+            pools=self._pools,
+            callbacks=self.callbacks,
+            frames=self.desk.frames,
+            loop_lag=self.loop_lag,
+            tasks=self.settings.pool.tasks,
+            clock=self.clock,
+            started_s=self.clock.monotonic_s(),
+            listening=lambda: self.listening,
+        )
+        self.http = HttpPort(self.settings.http, sources, self.desk)
 
     @staticmethod
     def _log_opening(opening: Opening, path: str) -> None:
@@ -203,6 +231,7 @@ class Parts:
             "heartbeat": self.heartbeat.run(),
             "retention": self.retention.run(),
             "account holds": self.account_holds.run(),
+            "loop lag": self.loop_lag.run(),
             **self.callbacks.loops(),
             **{
                 f"lane {lane.channel} of {account.name}": lane.run()

@@ -344,6 +344,11 @@ class Batch:
         rows = self.marks, self.outcomes, self.deferrals, self.learned, self.saved, self.gathered
         return any(map(bool, rows))
 
+    @property
+    def rows(self) -> int:
+        """How many it writes of slices and recipients."""
+        return len(self.marks) + len(self.outcomes) + len(self.deferrals) + len(self.gathered)
+
 
 @dataclass(frozen=True, slots=True)
 class Split:

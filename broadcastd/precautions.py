@@ -9,7 +9,8 @@ from broadcastd.settings import Settings
 def precautions(settings: Settings) -> list[str]:
     """One line each, beginning with the key it is about. Raises SettingsError for unusable TLS."""
     tls.server_context(settings.server)
-    return [*_port(settings), *_databases(settings)]
+    tls.server_context(settings.http, "http")
+    return [*_port(settings), *_http(settings), *_databases(settings)]
 
 
 def _port(settings: Settings) -> list[str]:
@@ -23,6 +24,11 @@ def _port(settings: Settings) -> list[str]:
     if soon := tls.ends_soon(server, datetime.now(UTC)):
         found.append(f"server.tls_cert: {soon}")
     return found
+
+
+def _http(settings: Settings) -> list[str]:
+    soon = tls.ends_soon(settings.http, datetime.now(UTC))
+    return [f"http.tls_cert: {soon}"] if soon else []
 
 
 def _databases(settings: Settings) -> list[str]:

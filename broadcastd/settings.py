@@ -17,10 +17,11 @@ from broadcastd import database_tls
 from broadcastd.alert_settings import AlertSettings
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.finished_settings import FinishedSettings
+from broadcastd.http_settings import HttpPortSettings
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
 from broadcastd.section import Seconds, Section, check_port
-from broadcastd.server_settings import ServerSettings
+from broadcastd.server_settings import LOOPBACK, ServerSettings
 from broadcastd.texts import check_text, fill, has_placeholder
 
 DEFAULT_QUERY = (
@@ -320,5 +321,20 @@ class Settings(Section):
     ledger: LedgerSettings = LedgerSettings()
     callback: CallbackSettings = CallbackSettings()
     alerts: AlertSettings = AlertSettings()
+    http: HttpPortSettings = HttpPortSettings()
     accounts: dict[str, AccountSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _http_guarded(self) -> "Settings":
+        http = self.http
+        if not http.enabled or http.host in LOOPBACK:
+            return self
+        missing = [] if self.server.is_guarded else ["server.token or server.tokens"]
+        missing += [] if http.tls_cert else ["http.tls_cert and http.tls_key"]
+        if missing:
+            raise ValueError(
+                f"http.host: listening on {http.host} (beyond loopback) needs {', and '.join(missing)}:"
+                " without, anybody on the network could send to all your followers, or read the token"
+            )
+        return self

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError as BadEnvironmentError
 from broadcastd import secret_files
 from broadcastd.database_tls import without_files_relative_to
 from broadcastd.errors import SettingsError
+from broadcastd.http_settings import HttpPortSettings
 from broadcastd.server_settings import ServerSettings
 from broadcastd.settings import IDENTITY_OFF, Settings
 
@@ -39,6 +40,12 @@ FILE_KEYS = (
     ("accounts", "*", "finished", "secret"),
     ("accounts", "*", "callback", "forward_to"),
 )
+
+
+TLS_FILES = ("tls_cert", "tls_key", "tls_client_ca")
+"""Keys of a port that name files."""
+
+PortT = TypeVar("PortT", ServerSettings, HttpPortSettings)
 
 
 def find() -> Path | None:
@@ -153,6 +160,7 @@ class _Merge(BaseSettings):
     ledger: dict[str, Any] = {}
     callback: dict[str, Any] = {}
     alerts: dict[str, Any] = {}
+    http: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
 
@@ -214,13 +222,13 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
-    server = _with_files(settings.server, base)
-    return settings.model_copy(update={"server": server, "ledger": ledger, "accounts": accounts})
+    ports = {name: _with_files(getattr(settings, name), base) for name in ("server", "http")}
+    return settings.model_copy(update={"ledger": ledger, "accounts": accounts, **ports})
 
 
-def _with_files(server: ServerSettings, base: Path) -> ServerSettings:
-    named = {name: getattr(server, name) for name in ("tls_cert", "tls_key", "tls_client_ca")}
-    return server.model_copy(update={name: str(base / there) for name, there in named.items() if there})
+def _with_files(port: PortT, base: Path) -> PortT:
+    named = {name: getattr(port, name) for name in TLS_FILES}
+    return port.model_copy(update={name: str(base / there) for name, there in named.items() if there})
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:

@@ -36,6 +36,12 @@ class Database:
         self._query_timeout_s = settings.query_timeout_s
         self._ping_timeout_s = min(settings.connect_timeout_s, settings.query_timeout_s / 2)
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are in use, and how many may be."""
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, sa.QueuePool) else 0, self._pool_size
+
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """One connection from the pool, for one query that must end in time."""

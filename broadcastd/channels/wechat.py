@@ -64,13 +64,19 @@ class WechatApi:
             sock_connect=settings.connect_timeout_s,
             sock_read=settings.answer_timeout_s,
         )
+        # One more than sends: a token must not wait until one of them has come back.
+        self._connector = _Connector(limit=connections + 1, ttl_dns_cache=60)
         self._session = aiohttp.ClientSession(
-            # One more than sends: a token must not wait until one of them has come back.
-            connector=_Connector(limit=connections + 1, ttl_dns_cache=60),
+            connector=self._connector,
             timeout=self._timeout,
             headers={"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are in use, and how many may be."""
+        return len(self._connector._acquired), self._connector.limit  # aiohttp tells it in no other way
 
     async def close(self) -> None:
         """Close the connections."""

@@ -33,6 +33,9 @@ SETTINGS = """\
 [server]
 port = {port}
 
+[http]
+enabled = false
+
 [ledger]
 url = "sqlite:///ledger.db"
 identity_dir = "identity"

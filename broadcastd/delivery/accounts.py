@@ -11,6 +11,7 @@ from broadcastd.delivery.memory import Memory
 from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.streaks import Streaks
+from broadcastd.metrics import Tally
 from broadcastd.model import Hold, Job, OnUnknown, base32
 from broadcastd.ports import Audience, Channel, Message, TokenSource
 from broadcastd.states import JOB_GOING, JobState
@@ -35,6 +36,7 @@ class Account:
     memory: Memory | None = None
     """Of its followers; None: every call is made (`window = "off"`)."""
     streaks: Streaks = field(default_factory=Streaks)
+    tally: Tally = field(default_factory=Tally)
     hold: Hold | None = None
     """Its trouble at WeChat: no job of it goes on until then."""
     held_for: str = ""

@@ -164,6 +164,7 @@ class Intake:
             ref=request.ref,
             flag=request.flag,
         )
+        self._jobs.counts.take(request.account, repeat=accepted.repeat)
         if job.warnings and not accepted.repeat:
             log.warning("job_warned", job=accepted.job.id, account=request.account, warnings=job.warnings)
         # Of a repeat too: its first answer may have been "not durable" when the commit took too long.

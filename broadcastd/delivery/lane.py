@@ -17,6 +17,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.limit import Limit
 from broadcastd.delivery.outage import Outage
 from broadcastd.errcodes import in_words
+from broadcastd.metrics import Calls
 from broadcastd.retry import Backoff
 
 log = structlog.get_logger()
@@ -62,6 +63,8 @@ class Lane:
         self._clock = clock
         self._account = account
         self.channel = channel
+        self.calls = Calls()
+        """What came back so far."""
         self._limit = Limit(clock, most)
         self._outage = Outage(clock)
         self.rate_per_s = rate_per_s

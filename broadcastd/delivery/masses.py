@@ -213,6 +213,7 @@ class Masses:
         else:
             end = ChunkEnd(Outcome.REJECTED, job.route[no][0].name, TOO_FEW)
             await self._ledger.end_waiting(job.no, end, now)
+            self.account.tally.ended(end.channel, end.outcome, self._clock.monotonic_s())
         log.info("mass_too_few", job=job.job.id, reason=in_words(TOO_FEW))
         self._jobs.goes_on(job.no)
         return True
@@ -337,6 +338,7 @@ class Masses:
 
     async def _end(self, job: OpenJob, chunk: Chunk, end: ChunkEnd) -> None:
         await self._ledger.end_chunk(job.no, chunk.no, end, self._clock.now())
+        self.account.tally.ended(end.channel, end.outcome, self._clock.monotonic_s(), chunk.size)
         log.info(
             f"mass_{end.outcome.value}",
             job=job.job.id,

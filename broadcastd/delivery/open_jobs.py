@@ -11,6 +11,7 @@ from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.errcodes import in_words
 from broadcastd.mass_ports import ListMessage
+from broadcastd.metrics import JobCounts
 from broadcastd.model import Hold, HoldKind, Job
 from broadcastd.notices import Notice, NoticeKind, Notices
 from broadcastd.outcomes import Outcome
@@ -48,6 +49,7 @@ class OpenJobs:
         self._watchers: list[Callable[[Job], None]] = []
         self._counters: list[Callable[[OpenJob, int], None]] = []
         self._ends: list[Callable[[Job], None]] = []
+        self.counts = JobCounts()
         self.closing: dict[int, Job] = {}
         """Cancelled or past their deadline, and not ended yet: with and without an account."""
         self.closing_goes_on = asyncio.Event()
@@ -200,6 +202,7 @@ class OpenJobs:
         self._jobs.pop(ended.no, None)
         self._without_account.pop(ended.no, None)
         self.closing.pop(ended.no, None)
+        self.counts.end(ended.account, ended.state.value)
         self._tell_not_held(ended)
         for listener in self._ends:
             listener(ended)

@@ -51,6 +51,8 @@ class Reception:
         self._clock = clock
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
+        self.heard: dict[tuple[str, PushKind], int] = {}
+        """How many pushes of each account and kind were new."""
         self._unsure: dict[tuple[str, str], NewPush] = {}
         """Pushes of commits that nobody knows of: whether they are on disk shows when they come again."""
 
@@ -109,6 +111,8 @@ class Reception:
 
     def _hear(self, push: NewPush) -> None:
         receiver = self._receivers[push.account]
+        key = push.account, push.kind
+        self.heard[key] = self.heard.get(key, 0) + 1
         receiver.opt_outs.heard(push.kind, push.push.openid)
         receiver.heard(push)
         if push.kind in (PushKind.OPT_OUT, PushKind.OPT_IN):

@@ -226,6 +226,8 @@ class Sender:
         finally:
             ended_s = self._clock.monotonic_s()
             account.pace.ended(ended_s, ended_s - started_s if answer is not None else None)
+            if answer is not None:
+                lane.calls.ended(answer, ended_s - started_s)
             if answer is None:
                 lane.leave(ticket)
             elif answer.answered:

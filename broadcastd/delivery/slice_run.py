@@ -247,6 +247,7 @@ class SliceRun:
                     msgid if self._opt_outs is not None else None,
                 )
                 self._recorder.end(row)
+                self.job.account.tally.ended(channel, outcome, self._clock.monotonic_s())
             case Later(delay_s, _, channel_no, tries, in_doubt, refusals):
                 due_at = now + timedelta(seconds=delay_s)
                 again = Deferral(who.id, due_at, channel_no, tries, who.doubts + in_doubt, refusals)

@@ -53,7 +53,7 @@ class MysqlLedger(SqlLedger):
         self._link = Link(self._engine, address(self._url))
         try:
             await self._in_words("opened", self._prepare)
-            self._writer = MysqlWriter(self._link, self._answer_s)
+            self._writer = MysqlWriter(self._link, self._answer_s, self.commits)
             try:
                 await self._settle_in()
             except BaseException:

@@ -1,6 +1,7 @@
 """The one coroutine that writes a MySQL ledger, and commits in groups (`groups`)."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,6 +23,7 @@ from broadcastd.ledgers.groups import (
 )
 from broadcastd.ledgers.mysql_link import KEEP_ALIVE_S, Link
 from broadcastd.ledgers.schema import meta
+from broadcastd.metrics import Commits
 
 T = TypeVar("T")
 
@@ -33,8 +35,9 @@ TROUBLES = (*DATABASE_ERRORS, LedgerUnavailableError)
 class MysqlWriter:
     """Owns the link while it works."""
 
-    def __init__(self, link: Link, answer_s: float) -> None:
+    def __init__(self, link: Link, answer_s: float, commits: Commits) -> None:
         self._link = link
+        self._commits = commits
         self._answer_s = answer_s
         self._waiting: deque[Change] = deque()
         self._wake = asyncio.Event()
@@ -102,6 +105,7 @@ class MysqlWriter:
     async def _commit(self, group: list[Change]) -> None:
         name = self._names.next()
         committing = False
+        started_s = time.monotonic()
         try:
             async with self._link.patience(self._answer_s):
                 connection = await self._link.connection()
@@ -114,8 +118,10 @@ class MysqlWriter:
             # A statement may still be under way on it, or its answer.
             await self._link.drop()
             if not (committing and await self._was_committed(name)):
+                self._commits.failed += 1
                 fail(group, LedgerUnavailableError(self.trouble))
                 return
+        self._commits.seconds.observe(time.monotonic() - started_s)
         self.trouble = ""
 
     async def _was_committed(self, name: str) -> bool:

@@ -28,6 +28,7 @@ from broadcastd.ledgers.rows import load_jobs, load_rounds
 from broadcastd.ledgers.schema import jobs, slices
 from broadcastd.ledgers.sql_masses import SqlMasses
 from broadcastd.ledgers.sql_tellings import SqlTellings
+from broadcastd.metrics import Commits
 from broadcastd.model import NO_HOLD, Batch, Hold, Job, Known, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
@@ -51,6 +52,7 @@ class SqlLedger(SqlMasses, SqlTellings):
         self._guard = guard
         self._identity: Identity | None = None
         self._copied = ""
+        self.commits = Commits()
 
     @abstractmethod
     async def __aenter__(self) -> Self:
@@ -214,6 +216,7 @@ class SqlLedger(SqlMasses, SqlTellings):
             return invalid, opening_changes.beat(connection, now) if beats else None
 
         invalid, beat = await self._write(change)
+        self.commits.rows.observe(batch.rows)
         # Before anybody is asked: a copy made until now is known to be behind.
         if beat is not None and self._identity is not None:
             IdentityFile(self._guard.folder, self._identity.ledger).note(beat)

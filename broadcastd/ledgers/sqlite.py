@@ -53,7 +53,7 @@ class SqliteLedger(SqlLedger):
             self._inode = self._path.stat().st_ino
             self._engine = _engine(self._path)
             self._reader = ThreadPoolExecutor(1, "ledger-reader")
-            self._writer = Writer(self._engine)
+            self._writer = Writer(self._engine, self.commits)
             try:
                 await self._settle_in()
             except BaseException:

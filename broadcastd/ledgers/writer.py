@@ -9,6 +9,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from broadcastd.ledgers.groups import (
     hand_out,
     run_group,
 )
+from broadcastd.metrics import Commits
 
 T = TypeVar("T")
 
@@ -37,8 +39,9 @@ LOOK_AGAIN_S = 1.0
 class Writer:
     """Owns the writing connection. `run` may be called from the event loop it was made in only."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, commits: Commits | None = None) -> None:
         self._engine = engine
+        self._commits = commits or Commits()
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -108,6 +111,7 @@ class Writer:
     def _commit(self, group: list[Change]) -> None:
         name = self._names.next()
         committing = False
+        started_s = time.monotonic()
         try:
             with self._connection() as connection:
                 transaction = connection.begin()
@@ -117,8 +121,10 @@ class Writer:
         except DATABASE_ERRORS as error:
             self.trouble = f"the ledger cannot be written: {cause(error)}"
             if not (committing and self._was_committed(name)):
+                self._commits.failed += 1
                 fail(group, LedgerUnavailableError(self.trouble))
                 return
+        self._commits.seconds.observe(time.monotonic() - started_s)
         self.trouble = ""
 
     @contextlib.contextmanager

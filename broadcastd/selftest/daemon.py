@@ -19,6 +19,9 @@ SETTINGS = """\
 [server]
 port = {port}
 
+[http]
+enabled = false
+
 [pool]
 tasks = {tasks}
 sends_per_task = {sends_per_task}

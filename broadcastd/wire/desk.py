@@ -2,18 +2,20 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
 
-from broadcastd.access import EVERYTHING, Access, Keyring
+from broadcastd.access import EVERYTHING, Access, Keyring, Right
 from broadcastd.delivery.intake import CONTENT_SHOWN, incident
 from broadcastd.errors import LedgerUnavailableError
+from broadcastd.metrics import FrameCounts
 from broadcastd.networks import Notes
 from broadcastd.notices import Notice, NoticeKind
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
-from broadcastd.wire.ops import OPS, Op
+from broadcastd.wire.ops import OPS
 from broadcastd.wire.turnstile import Turnstiles
 from broadcastd.wire.use_cases import Replies, UseCases
 
@@ -31,6 +33,7 @@ class Desk:
         self.turnstiles = Turnstiles()
         self._in_flight = asyncio.Semaphore(settings.max_frames_in_flight)
         self._notes = Notes(UNREADABLE_LOGGED)
+        self.frames = FrameCounts()
         self.change(settings)
 
     def change(self, settings: ServerSettings) -> None:
@@ -43,21 +46,25 @@ class Desk:
             return self.refused(
                 Refusal(ErrorCode.BUSY, "too many frames at once (server.max_frames_in_flight)"), fields, peer
             )
+        op = _op(fields)
         async with self._in_flight:
             replies = await self._carry_out(fields, peer)
-        return self.refused(replies, fields, peer) if isinstance(replies, Refusal) else replies
+        if isinstance(replies, Refusal):
+            return self.refused(replies, {"op": op, **fields}, peer)
+        self.frames.answered(op, "ok")
+        return replies
 
     async def _carry_out(self, fields: dict[str, Any], peer: str) -> Replies:
         """Call the op. Whatever goes wrong inside is one frame's trouble: the reply says so."""
         token = fields.get("token")
         access = self._keyring.access(token)
         if access is None:
-            return Refusal(ErrorCode.UNAUTHORIZED, "token is missing" if token is None else "token is wrong")
+            return _unauthorized(token)
         name = fields.get("op", "broadcast")
         op = OPS.get(name) if isinstance(name, str) else None
         if op is None:
             return Refusal(ErrorCode.UNKNOWN_OP, f"unknown op {str(name)[:40]!r}; accepted: {', '.join(OPS)}")
-        refusal = _forbidden(access, name, op)
+        refusal = _forbidden(access, name, op.rights, whole=op.whole)
         if refusal is not None:
             return refusal
         if name == "broadcast":
@@ -79,6 +86,13 @@ class Desk:
             log.exception("frame_failed", incident=name, peer=peer)
             return Refusal(ErrorCode.INTERNAL, f"an internal error, {name} in the log of broadcastd")
 
+    def barred(self, token: object, right: Right, what: str) -> Refusal | None:
+        """Why whoever shows this token may not see `what`: no op, and about the whole daemon."""
+        access = self._keyring.access(token)
+        if access is None:
+            return _unauthorized(token)
+        return _forbidden(access, what, (right,), whole=True)
+
     def refused(
         self, refusal: Refusal, fields: dict[str, Any], peer: str, size: int | None = None
     ) -> Refusal:
@@ -86,6 +100,8 @@ class Desk:
 
         Of a flood of what is no frame, or has a wrong token, the log has a part only, and the number.
         """
+        op = _op(fields)
+        self.frames.answered(op, refusal.code.word)
         content = fields.get("content")
         facts = {
             "error": refusal.code.word,
@@ -96,8 +112,8 @@ class Desk:
             "content": content[:CONTENT_SHOWN] if isinstance(content, str) else None,
             "peer": peer,
         }
-        # Who asks something has an eye on the answer: only posts are told of.
-        if fields.get("op", "broadcast") == "broadcast" and fields.get("dry_run") is not True:
+        # Who asks something has an eye on the answer: only posts are told of, and what may have been one.
+        if (op == "broadcast" or not fields) and fields.get("dry_run") is not True:
             told = {name: fact for name, fact in facts.items() if fact is not None}
             self._use.notices.tell(Notice(NoticeKind.FRAME_REFUSED, facts=told))
         unsaid = None
@@ -121,17 +137,27 @@ def keyring_of(settings: ServerSettings) -> Keyring:
     return Keyring(accesses)
 
 
-def _forbidden(access: Access, name: str, op: Op) -> Refusal | None:
-    if not access.rights.intersection(op.rights):
-        needed = " or ".join(repr(one.value) for one in op.rights)
+def _unauthorized(token: object) -> Refusal:
+    return Refusal(ErrorCode.UNAUTHORIZED, "token is missing" if token is None else "token is wrong")
+
+
+def _forbidden(access: Access, name: str, rights: Collection[Right], *, whole: bool) -> Refusal | None:
+    if not access.rights.intersection(rights):
+        needed = " or ".join(repr(one.value) for one in rights)
         words = f"the token {access.name!r} lacks the right {needed} that {name} needs"
         return Refusal(ErrorCode.FORBIDDEN, words)
-    if op.whole and access.accounts is not None:
+    if whole and access.accounts is not None:
         return Refusal(
             ErrorCode.FORBIDDEN,
             f"the token {access.name!r} is for some accounts only, and {name} is about all of them",
         )
     return None
+
+
+def _op(fields: Mapping[str, Any]) -> str:
+    """Its name, from a closed list."""
+    name = fields.get("op", "broadcast") if fields else None
+    return name if isinstance(name, str) and name in OPS else "unknown"
 
 
 def _short(value: Any) -> str | None:

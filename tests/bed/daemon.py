@@ -19,6 +19,8 @@ SETTINGS = """
 [server]
 port = {port}
 {server}
+[http]
+{http}
 [pool]
 {pool}
 [ledger]
@@ -49,8 +51,9 @@ class DaemonProcess:
         self.port = free_port()
         self.settings = folder / "broadcastd.toml"
         values = {
-            "server": "", "pool": "", "ledger": "", "ledger_url": "sqlite:///ledger.db", "account": "",
-            "more": "", "answer_timeout_s": 30, **settings,
+            "server": "", "http": "enabled = false", "pool": "", "ledger": "",
+            "ledger_url": "sqlite:///ledger.db", "account": "", "more": "", "answer_timeout_s": 30,
+            **settings,
         }  # fmt: skip
         values["channels"] = json.dumps(values.get("channels", ["custom", "template"]))
         self.settings.write_text(

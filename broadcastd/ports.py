@@ -132,8 +132,8 @@ class Ledger(Protocol):
         """Job number to how many of its slices are open and due."""
         ...
 
-    async def next_due_at(self) -> datetime | None:
-        """When the earliest open slice of all is due."""
+    async def next_due_at(self, job_no: int | None = None) -> datetime | None:
+        """When the earliest open slice of all, or of this job, is due."""
         ...
 
     async def lease(self, shares: Mapping[int, int], now: datetime, until: datetime) -> Sequence[Lease]:

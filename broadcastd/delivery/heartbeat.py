@@ -4,7 +4,7 @@ import structlog
 
 from broadcastd.clock import Clock
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.errors import LedgerUnavailableError
+from broadcastd.errors import LedgerSilentError, LedgerUnavailableError
 from broadcastd.ports import Ledger
 
 log = structlog.get_logger()
@@ -20,6 +20,12 @@ class Heartbeat:
         self._ledger = ledger
         self._jobs = jobs
         self._clock = clock
+        self._answered_s = clock.monotonic_s()
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the ledger has said nothing: neither that it is written, nor why it is not."""
+        return self._clock.monotonic_s() - self._answered_s
 
     async def run(self) -> None:
         """One beat after the other."""
@@ -32,7 +38,10 @@ class Heartbeat:
                     # A commit that nobody waited for any more may have brought a job after all.
                     await self._jobs.restore()
                 trouble = ""
+                self._answered_s = self._clock.monotonic_s()
             except LedgerUnavailableError as error:
+                if not isinstance(error, LedgerSilentError):
+                    self._answered_s = self._clock.monotonic_s()
                 if str(error) != trouble:
                     log.error("ledger_unwritable", error=str(error))  # noqa: TRY400 - no traceback: a disk, not a bug
                 trouble = str(error)

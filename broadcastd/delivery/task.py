@@ -148,6 +148,7 @@ class Task:
                 work.lease.round_no,
             )
             self._recorder.end(row)
+        work.job.ended += len(gone)
         return False
 
     async def _send(self, work: Work, rows: Sequence[tuple[int, str]], pulled_s: float) -> None:

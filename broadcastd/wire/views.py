@@ -205,9 +205,7 @@ def waits_for(job: Job, entry: OpenJob | None, trouble: str) -> str:
         return ""
     if not entry.due and job.not_before is not None:
         return f"its time, {job.not_before:%Y-%m-%d %H:%M:%S} UTC"
-    account = entry.account
-    lanes = "; ".join(filter(None, (account.lanes[name].reason for name in job.channels)))
-    return trouble or entry.waits_for or account.gate.reason or account.tokens.trouble or lanes
+    return trouble or entry.kept_by
 
 
 def _iso(moment: datetime | None) -> str | None:

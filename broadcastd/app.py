@@ -68,7 +68,7 @@ class Daemon:
     async def _serve(self) -> None:
         """Take frames until told to stop."""
         parts = self._parts
-        async with Listener(self._settings.server, parts.use_cases) as listener:
+        async with Listener(self._settings.server, parts.desk, self._stopping) as listener:
             self.port = listener.port
             log.info("broadcastd_started", version=__version__, port=self.port, jobs_open=len(parts.jobs))
             self.ready.set()

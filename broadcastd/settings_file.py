@@ -14,7 +14,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings import SettingsError as BadEnvironmentError
 
 from broadcastd.errors import SettingsError
-from broadcastd.settings import IDENTITY_OFF, ServerSettings, Settings
+from broadcastd.server_settings import ServerSettings
+from broadcastd.settings import IDENTITY_OFF, Settings
 
 FILE_VARIABLE = "BROADCASTD_CONFIG"
 PREFIX = "BROADCASTD_"
@@ -24,6 +25,7 @@ SECRET_WORDS = ("token", "password", "secret", "url", "aes_key", "forward_to")
 # Keys that may be given as `<key>_file`: the secret is then the file's content.
 FILE_KEYS = (
     ("server", "token"),
+    ("server", "tokens", "*", "token"),
     ("ledger", "url"),
     ("accounts", "*", "app_secret"),
     ("accounts", "*", "audience", "url"),

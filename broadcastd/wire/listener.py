@@ -12,10 +12,10 @@ import structlog
 
 from broadcastd.errors import CannotListenError
 from broadcastd.refusals import ErrorCode, Refusal
-from broadcastd.settings import ServerSettings
+from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.connection import Connection
+from broadcastd.wire.desk import Desk
 from broadcastd.wire.port_holder import port_holder
-from broadcastd.wire.use_cases import UseCases
 from broadcastd.wire.views import refusal_view
 
 log = structlog.get_logger()
@@ -28,10 +28,10 @@ LAST_REPLIES_S = 5.0
 class Listener:
     """An async context manager: listens while it is entered."""
 
-    def __init__(self, settings: ServerSettings, use: UseCases) -> None:
+    def __init__(self, settings: ServerSettings, desk: Desk, stopping: asyncio.Event) -> None:
         self._settings = settings
-        self._use = use
-        self._in_flight = asyncio.Semaphore(settings.max_frames_in_flight)
+        self._desk = desk
+        self._stopping = stopping
         self._serving: dict[asyncio.Task[None], Connection] = {}
 
     async def __aenter__(self) -> Self:
@@ -68,7 +68,7 @@ class Listener:
             await asyncio.gather(*slow, return_exceptions=True)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self._use, self._settings, self._in_flight)
+        connection = Connection(reader, writer, self._desk, self._settings, self._stopping)
         task = asyncio.current_task()
         assert task is not None
         if len(self._serving) >= self._settings.max_connections:

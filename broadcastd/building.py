@@ -16,6 +16,7 @@ from broadcastd.callback.building import Callbacks, Site
 from broadcastd.callback.building import build as build_callbacks
 from broadcastd.clock import Clock
 from broadcastd.delivery.account_holds import AccountHolds
+from broadcastd.delivery.canary import Canary
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.dispatcher import Dispatcher
@@ -35,12 +36,15 @@ from broadcastd.delivery.retention import Retention
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SharedParts
 from broadcastd.delivery.status import Status
+from broadcastd.delivery.stuck import Patience, StuckJobs
 from broadcastd.delivery.task import Task
 from broadcastd.delivery.timekeeper import Timekeeper
+from broadcastd.delivery.vitals import Vitals
 from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
+from broadcastd.notices import Notices, Unheard
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, LedgerSettings, Settings
 from broadcastd.wire.desk import Desk
@@ -56,6 +60,7 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self._stopping = stopping
+        self.notices: Notices = Unheard()
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Build them all. Raises BroadcastdError."""
@@ -67,7 +72,9 @@ class Parts:
         await self.callbacks.restore()
         self._build_sending()
         self._build_quotas()
+        self._build_vitals()
         self._build_use_cases()
+        stack.push_async_callback(self.canary.close)
 
     def _build_sending(self) -> None:
         settings, clock = self.settings, self.clock
@@ -98,20 +105,26 @@ class Parts:
             if "mass" in account.channels
         ]
 
+    def _build_vitals(self) -> None:
+        ledger, clock = self.ledger, self.clock
+        self.intake = Intake(ledger, self.accounts, self.jobs, self.forecasters, self.settings, clock)
+        self.canary = Canary(self.heartbeat.beat, self.accounts, lambda: self.intake.not_durable, clock)
+        stuck = StuckJobs(self.jobs, ledger, self.dispatcher, _patience(self.settings), clock)
+        self.vitals = Vitals(self.heartbeat, ledger, self.dispatcher, stuck, self.notices, clock)
+
     def _build_use_cases(self) -> None:
         settings, clock = self.settings, self.clock
         ledger, accounts = self.ledger, self.accounts
-        self.intake = Intake(ledger, accounts, self.jobs, self.forecasters, settings, clock)
         status = Status(
             self.dispatcher, self.jobs, self.intake, ledger, accounts,
             tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
-            callback=self.callbacks.view,
+            vitals=self.vitals, callback=self.callbacks.view,
         )  # fmt: skip
         controls = Controls(ledger, self.jobs, self.dispatcher, self.closer, self.account_holds, clock)
         rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
         use = UseCases(
             self.intake, ledger, self.jobs, controls, rates, QuotaTable(self.quota_watches),
-            status, clock, self._stopping,
+            status, self.canary, clock, self._stopping,
         )  # fmt: skip
         self.desk = Desk(use, settings.server)
 
@@ -188,6 +201,8 @@ class Parts:
             "closer": self.closer.run(),
             "timekeeper": self.timekeeper.run(),
             "heartbeat": self.heartbeat.run(),
+            "loop lag": self.vitals.run(),
+            "stuck jobs": self.vitals.watch_jobs(),
             "retention": self.retention.run(),
             "account holds": self.account_holds.run(),
             **self.callbacks.loops(),
@@ -202,6 +217,22 @@ class Parts:
             **{f"masses of {one.account.name}": one.run() for one in self.masses},
             **{f"task {no}": task.run() for no, task in enumerate(self.tasks, 1)},
         }
+
+
+def _patience(settings: Settings) -> Patience:
+    accounts = settings.accounts
+    return Patience(
+        settings.monitor.stuck_after_s,
+        settings.monitor.waiting_after_s,
+        longest_s={
+            name: max(
+                one.audience.connect_timeout_s + one.audience.query_timeout_s,
+                one.http.connect_timeout_s + one.http.answer_timeout_s,
+            )
+            for name, one in accounts.items()
+        },
+        gather_s={name: one.mass.gather_s for name, one in accounts.items()},
+    )
 
 
 def _guard(settings: LedgerSettings, path: str) -> Guard:

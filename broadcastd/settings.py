@@ -16,6 +16,7 @@ from pydantic import (
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
+from broadcastd.monitor_settings import MonitorSettings
 from broadcastd.section import Seconds, Section, check_port
 from broadcastd.server_settings import ServerSettings
 from broadcastd.texts import check_text, fill, has_placeholder
@@ -309,5 +310,6 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     callback: CallbackSettings = CallbackSettings()
+    monitor: MonitorSettings = MonitorSettings()
     accounts: dict[str, AccountSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()

@@ -95,6 +95,7 @@ class _Merge(BaseSettings):
     pool: dict[str, Any] = {}
     ledger: dict[str, Any] = {}
     callback: dict[str, Any] = {}
+    monitor: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
 
@@ -162,7 +163,10 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
-    return settings.model_copy(update={"ledger": ledger, "accounts": accounts})
+    monitor = settings.monitor
+    if monitor.state_dir:
+        monitor = monitor.model_copy(update={"state_dir": str(base / monitor.state_dir)})
+    return settings.model_copy(update={"ledger": ledger, "accounts": accounts, "monitor": monitor})
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:

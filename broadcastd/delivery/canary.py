@@ -13,7 +13,6 @@ import structlog
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError, TokenUnavailableError
-from broadcastd.ports import Ledger
 
 log = structlog.get_logger()
 
@@ -42,16 +41,17 @@ class Sung:
 
 
 class Canary:
-    """`not_durable`: why no job could be put on disk, or empty (`Intake`)."""
+    """`commit`: bring something to the ledger's disk, or raise LedgerUnavailableError. `not_durable`: why no
+    job could be put there, or empty (`Intake`)."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        commit: Callable[[], Awaitable[None]],
         accounts: Mapping[str, Account],
         not_durable: Callable[[], str],
         clock: Clock,
     ) -> None:
-        self._ledger = ledger
+        self._commit = commit
         self._accounts = accounts
         self._not_durable = not_durable
         self._clock = clock
@@ -67,6 +67,12 @@ class Canary:
             self._singing = asyncio.create_task(self._sing(), name="canary")
         # Who hangs up does not end it for the others.
         return await asyncio.shield(self._singing)
+
+    async def close(self) -> None:
+        """End a look that is under way."""
+        if self._singing is not None:
+            self._singing.cancel()
+            await asyncio.gather(self._singing, return_exceptions=True)
 
     async def _sing(self) -> Sung:
         names = list(self._accounts)
@@ -88,7 +94,7 @@ class Canary:
 
     async def _intake(self) -> str:
         try:
-            await self._ledger.alive(self._clock.now())
+            await self._commit()
         except LedgerUnavailableError as error:
             return str(error)
         return self._not_durable() or OK

@@ -128,7 +128,7 @@ class Dispatcher:
 
     @property
     def silent_s(self) -> float:
-        """For how long it has not looked for work, which it does every few seconds; 0 while it is to give none."""
+        """For how long it has not looked for work, which it does every few seconds; 0 once it gives none."""
         return 0.0 if self._draining else self._clock.monotonic_s() - self._turned_s
 
     @property

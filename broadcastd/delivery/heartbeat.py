@@ -1,5 +1,7 @@
 """Notes in the ledger that this daemon is alive, and by it notices when the ledger fails and is back."""
 
+import asyncio
+
 import structlog
 
 from broadcastd.clock import Clock
@@ -21,27 +23,37 @@ class Heartbeat:
         self._jobs = jobs
         self._clock = clock
         self._answered_s = clock.monotonic_s()
+        self._turn = asyncio.Lock()
 
     @property
     def silent_s(self) -> float:
         """For how long the ledger has said nothing: neither that it is written, nor why it is not."""
         return self._clock.monotonic_s() - self._answered_s
 
+    async def beat(self) -> None:
+        """One commit, on disk when it returns; one at a time. Raises LedgerUnavailableError."""
+        async with self._turn:
+            try:
+                await self._ledger.alive(self._clock.now())
+            except LedgerSilentError:
+                raise
+            except LedgerUnavailableError:
+                self._answered_s = self._clock.monotonic_s()
+                raise
+            self._answered_s = self._clock.monotonic_s()
+
     async def run(self) -> None:
         """One beat after the other."""
         trouble = ""
         while True:
             try:
-                await self._ledger.alive(self._clock.now())
+                await self.beat()
                 if trouble:
                     log.info("ledger_writable_again", was=trouble)
                     # A commit that nobody waited for any more may have brought a job after all.
                     await self._jobs.restore()
                 trouble = ""
-                self._answered_s = self._clock.monotonic_s()
             except LedgerUnavailableError as error:
-                if not isinstance(error, LedgerSilentError):
-                    self._answered_s = self._clock.monotonic_s()
                 if str(error) != trouble:
                     log.error("ledger_unwritable", error=str(error))  # noqa: TRY400 - no traceback: a disk, not a bug
                 trouble = str(error)

@@ -16,6 +16,8 @@ from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import WITH_ITS_CHUNK, Job
 from broadcastd.ports import Ledger
 
+LOOK_S = 30.0
+"""How often is looked for jobs that stand still."""
 FROZEN_S = 120.0
 """When nobody looked for so long, the process was stopped: nobody can have moved."""
 MARGIN_S = 60.0
@@ -77,6 +79,7 @@ class StuckJobs:
         self._watched: dict[int, _Watched] = {}
         self._closing: dict[int, float] = {}
         self._looked_s = clock.monotonic_s()
+        self.look_every_s = min(LOOK_S, patience.after_s / 5)
         self.found: tuple[Stuck, ...] = ()
 
     async def look(self) -> tuple[Stuck, ...]:
@@ -125,7 +128,9 @@ class StuckJobs:
 
     def _waiting_accounts(self) -> dict[str, str]:
         """Accounts of which a job waits for the database: the others may only not have come to see it."""
-        return {entry.account.name: entry.waits_for for entry in self._jobs if entry.going and entry.waits_for}
+        return {
+            entry.account.name: entry.waits_for for entry in self._jobs if entry.going and entry.waits_for
+        }
 
     def _turn_of(self, watched: _Watched, now_s: float) -> str:
         """Whom it is behind, in words; empty when it is its turn."""

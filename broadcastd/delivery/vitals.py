@@ -25,8 +25,6 @@ LEDGER_HANGS_S = 60.0
 """It says nothing for so long, not even why. A commit behind a large one takes seconds."""
 TASKS_HANG_S = 120.0
 """Nobody has looked for work for so long, which takes milliseconds every 5 s."""
-LOOK_S = 30.0
-"""How often is looked for jobs that stand still."""
 MOST_TOLD = 3
 """Stuck jobs of one account that are told at a time: what keeps one mostly keeps them all."""
 
@@ -34,7 +32,7 @@ MOST_TOLD = 3
 class Vitals:
     """`run` and `watch_jobs` must be running."""
 
-    def __init__(  # noqa: PLR0913 - one of each part it looks at
+    def __init__(
         self,
         heartbeat: Heartbeat,
         ledger: Ledger,
@@ -89,7 +87,7 @@ class Vitals:
         if self._dispatcher.silent_s > TASKS_HANG_S and not self._ledger.trouble:
             return f"tasks: nobody has looked for work for {self._dispatcher.silent_s:.0f} s"
         ours = next((one for one in self.stuck if one.ours), None)
-        return f"tasks: job {ours.job_id} stands still since {ours.since:%H:%M:%S} UTC: {ours.why}" if ours else ""
+        return f"tasks: a job stands still since {ours.since:%H:%M:%S} UTC: {ours.why}" if ours else ""
 
     def view(self) -> Mapping[str, Any]:
         """For `info`."""
@@ -125,7 +123,7 @@ class Vitals:
     async def watch_jobs(self) -> None:
         """Look for jobs that stand still, and have them told."""
         while True:
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(self._stuck.look_every_s)
             self._tell(await self._stuck.look())
 
     def _tell(self, found: tuple[Stuck, ...]) -> None:
@@ -141,8 +139,14 @@ class Vitals:
                 continue
             told[one.account] += 1
             self._told[one.job_id] = one
-            log.error("job_stuck", job=one.job_id, account=one.account, since=one.since.isoformat(), reason=one.why)
-            facts = {"account": one.account, "reason": one.why, "jobs_stuck": many[one.account]}
+            log.error(
+                "job_stuck", job=one.job_id, account=one.account, since=one.since.isoformat(), reason=one.why
+            )
+            facts: dict[str, str | int | float] = {
+                "account": one.account,
+                "reason": one.why,
+                "jobs_stuck": many[one.account],
+            }
             self._notices.tell(Notice(NoticeKind.JOB_STUCK, one.job_id, facts))
 
 

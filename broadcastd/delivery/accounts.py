@@ -69,7 +69,7 @@ class OpenJob:
     waits_for: str = ""
     """What keeps it from going on just now, in plain words; it goes on by itself."""
     ended: int = 0
-    """How often something of it has come to an end since it is here: ids were frozen, somebody has an outcome."""
+    """How often something of it came to an end since it is here: ids were frozen, somebody has an outcome."""
     tried: int = 0
     """How often something of it was tried, and put off. By both is seen whether it stands still."""
 

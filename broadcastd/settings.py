@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from broadcastd.alert_settings import AlertSettings
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
@@ -310,6 +311,7 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     callback: CallbackSettings = CallbackSettings()
+    alerts: AlertSettings = AlertSettings()
     monitor: MonitorSettings = MonitorSettings()
     accounts: dict[str, AccountSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()

@@ -27,6 +27,7 @@ FILE_KEYS = (
     ("server", "token"),
     ("server", "tokens", "*", "token"),
     ("ledger", "url"),
+    ("alerts", "urls"),
     ("accounts", "*", "app_secret"),
     ("accounts", "*", "audience", "url"),
     ("accounts", "*", "callback", "token"),
@@ -95,6 +96,7 @@ class _Merge(BaseSettings):
     pool: dict[str, Any] = {}
     ledger: dict[str, Any] = {}
     callback: dict[str, Any] = {}
+    alerts: dict[str, Any] = {}
     monitor: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
@@ -183,7 +185,8 @@ def _in_words(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key"
     words = str(problem["msg"]).removeprefix("Value error, ")
-    secret = any(word in where.rpartition(".")[2] for word in SECRET_WORDS)
+    key = next((part for part in reversed(problem["loc"]) if isinstance(part, str)), "")
+    secret = any(word in key for word in SECRET_WORDS)
     # A value at the wrong place may be an address with a password, whatever its key is called.
     if secret or isinstance(got, (dict, list)) or "@" in str(got):
         return f"{where}: {words}"

@@ -126,4 +126,3 @@ def _certificate(about: str, path: Path) -> Certificate:
         return Certificate(about, None, f"{path} cannot be read: {error.strerror}")
     except ValueError:
         return Certificate(about, None, f"{path} is no certificate")
-

@@ -55,7 +55,9 @@ class StateFile:
             self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             file = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(f"{self._lock} cannot be opened: {error.strerror} (monitor.state_dir)") from error
+            raise StateError(
+                f"{self._lock} cannot be opened: {error.strerror} (monitor.state_dir)"
+            ) from error
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

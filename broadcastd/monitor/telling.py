@@ -1,4 +1,4 @@
-"""Has troubles told: what is new, what lasts, what is over. What no mail server took is tried by the next run."""
+"""Has troubles told: what is new, what lasts, what is over. What nobody took is tried by the next run."""
 
 import queue
 import threading

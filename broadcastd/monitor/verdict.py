@@ -148,7 +148,9 @@ def _of_info(facts: Facts) -> Iterator[Finding]:
     yield Finding("progress", progress, ok=progress == "ok", restart=progress != "ok")
     stuck = info.get("stuck", [])
     for one in stuck:
-        words = f"job {one['job']} of account {one['account']} stands still since {one['since']}: {one['why']}"
+        words = (
+            f"job {one['job']} of account {one['account']} stands still since {one['since']}: {one['why']}"
+        )
         said = {"account": one["account"]}
         yield Finding("stuck", words, ok=False, about=one["job"], facts=said, told=one.get("told", False))
     if not stuck:
@@ -201,4 +203,6 @@ def _certificates(facts: Facts, limits: Limits, now: datetime) -> Iterator[Findi
         left = one.ends_at - now
         ok = left > limits.expires
         verb = "has expired on" if left <= timedelta() else "ends on"
-        yield Finding("certificate", f"{one.about} {verb} {one.ends_at:%Y-%m-%d %H:%M} UTC", ok=ok, about=one.about)
+        yield Finding(
+            "certificate", f"{one.about} {verb} {one.ends_at:%Y-%m-%d %H:%M} UTC", ok=ok, about=one.about
+        )

@@ -25,6 +25,7 @@ from broadcastd.model import (
     Request,
     SliceMark,
 )
+from broadcastd.notices import Notice
 from broadcastd.outcomes import Answer
 from broadcastd.ports import Rendered
 from broadcastd.states import JobState
@@ -171,6 +172,24 @@ class FakeTokens:
 
     async def keep(self) -> None:
         pass
+
+
+class Told:
+    """Implements `Notices`: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+
+    def tell(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    @property
+    def kinds(self) -> list[str]:
+        """`job_held j1`, `job_held j1 over`, in order."""
+        return [
+            f"{one.kind.value} {one.about}".strip() + " over" * one.over + " known" * one.known
+            for one in self.notices
+        ]
 
 
 @dataclass

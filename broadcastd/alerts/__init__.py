@@ -1,0 +1,1 @@
+"""Tells an operator of notices: what and when (`policy`), in which words (`texts`), and how (`sending`)."""

@@ -79,10 +79,14 @@ def _monitor(
 
     return Monitor(
         Looks(ask, own.timeout_s, traces, path, _certificates(settings)),
-        Limits(own.min_free_mb, timedelta(days=own.expires_days), own.restart_when_stopped),
+        Limits(
+            own.min_free_mb,
+            timedelta(days=own.expires_days),
+            own.restart_when_stopped,
+            settings.server.drain_s + DRAIN_MORE_S,
+        ),
         own.restart if restarts else (),
         own.second_look_s,
-        settings.server.drain_s + DRAIN_MORE_S,
         state,
         Telling(settings.alerts, state, post) if post is not None else None,
         SystemClock(),

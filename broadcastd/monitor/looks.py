@@ -43,7 +43,7 @@ class Looks:
         asking = {op: self._begin({"op": op}) for op in ("info", "canary")}
         disk = begin(self._free_mb, "disk")
         certificates = tuple(_certificate(about, path) for about, path in self.certificates.items())
-        port, words = self.ping(pinging)
+        port, words = self.ping(self.timeout_s, pinging)
         is_there = port is Port.ANSWERS
         replies, missing = self._replies(asking) if is_there else ({}, {})
         return Facts(
@@ -57,19 +57,24 @@ class Looks:
             certificates,
         )
 
-    def ping(self, pinging: "Future[Mapping[str, Any]] | None" = None) -> tuple[Port, str]:
-        """Whether it answers; if not, why."""
+    def ping(self, within_s: float, pinging: "Future[Mapping[str, Any]] | None" = None) -> tuple[Port, str]:
+        """Whether it answers within so long, or `timeout_s`; if not, why."""
         try:
-            reply = (pinging or self._begin({"op": "ping"})).result(self.timeout_s)
+            reply = (pinging or self._begin({"op": "ping"})).result(min(within_s, self.timeout_s))
         except TimeoutError:
-            return Port.SILENT, f"it takes connections, and does not answer within {self.timeout_s:g} s"
+            return Port.SILENT, self._silent
         except NoDaemonError as error:
-            return _kind_of(error), str(error)
+            port = _kind_of(error)
+            return port, self._silent if port is Port.SILENT else str(error)
         except (BroadcastdError, OSError, ValueError) as error:
             return Port.FOREIGN, str(error)
         if reply["ok"] or reply.get("error") in BUSY:
             return Port.ANSWERS, ""
         return Port.FOREIGN, f"it refuses the monitor's ping: {reply.get('error')}: {reply.get('message')}"
+
+    @property
+    def _silent(self) -> str:
+        return f"somebody listens, and does not answer within {self.timeout_s:g} s"
 
     def _begin(self, frame: Mapping[str, Any]) -> "Future[Mapping[str, Any]]":
         more_s = CANARY_MORE_S if frame["op"] == "canary" else 0.0

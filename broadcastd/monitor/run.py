@@ -29,8 +29,8 @@ class Eyes(Protocol):
         """Everything."""
         ...
 
-    def ping(self) -> tuple[Port, str]:
-        """Whether it answers; if not, why."""
+    def ping(self, within_s: float) -> tuple[Port, str]:
+        """Whether it answers within so long; if not, why."""
         ...
 
 
@@ -57,8 +57,6 @@ class Monitor:
     limits: Limits
     restart: Sequence[str]
     second_look_s: float
-    patience_s: float
-    """For how long a process that works on the ledger and does not listen may be on its way out."""
     state: State
     telling: Telling | None
     clock: Clock
@@ -88,7 +86,7 @@ class Monitor:
             self.state.refused_s = None
             return facts
         self.pause(CONFIRM_S)
-        port, _ = self.eyes.ping()
+        port, _ = self.eyes.ping(CONFIRM_S)
         if port is Port.ANSWERS:
             return self._confirmed(self.eyes.gather())
         if self.state.refused_s is None:
@@ -99,7 +97,7 @@ class Monitor:
         findings = judge(facts, self.limits, self._now)
         if self.state.refused_s is not None:
             since_s = self._now.timestamp() - self.state.refused_s
-            findings = [_no_longer(one) if since_s > self.patience_s else one for one in findings]
+            findings = [_no_longer(one) if since_s > one.waits_s else one for one in findings]
         if self.telling is not None:
             self.telling.take(findings, self._now)
         return findings
@@ -124,15 +122,16 @@ class Monitor:
 
     def _answers_until(self, until_s: float) -> Port:
         while True:
-            port, _ = self.eyes.ping()
-            if port is Port.ANSWERS or self.clock.monotonic_s() >= until_s:
+            left_s = until_s - self.clock.monotonic_s()
+            port, _ = self.eyes.ping(max(LOOK_S, left_s))
+            if port is Port.ANSWERS or left_s <= 0:
                 return port
             self.pause(LOOK_S)
 
 
 def _no_longer(finding: Finding) -> Finding:
     """A daemon that has been starting or stopping for too long is down."""
-    if not finding.waits:
+    if not finding.waits_s:
         return finding
     return Finding(
         finding.check, f"{finding.words}, for too long", ok=False, restart=CHECKS[finding.check].restarts

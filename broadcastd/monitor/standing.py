@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from broadcastd.monitor.verdict import Standing
+from broadcastd.monitor.verdict import STARTING_S, Standing
 
-STARTING_S = 600.0
-"""A process that is older and does not listen does not start any more; upgrading a ledger takes minutes."""
 SYSTEMCTL_S = 5.0
 _BY_STATE = {
     "activating": Standing.STARTING,

@@ -116,7 +116,7 @@ class Telling:
         """One look. Of checks that could not be made nothing is over."""
         present = {_key(notice): (one, notice) for one in findings if (notice := one.notice) is not None}
         # What is about to change by itself is neither told nor over.
-        looked = {one.check for one in findings} - {one.check for one in findings if one.waits}
+        looked = {one.check for one in findings} - {one.check for one in findings if one.waits_s}
         for key, kept in list(self._state.on.items()):
             if key not in present and kept["check"] in looked:
                 self._over(key, kept, now)

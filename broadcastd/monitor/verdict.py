@@ -8,6 +8,9 @@ from typing import Any
 
 from broadcastd.notices import Notice, NoticeKind
 
+STARTING_S = 600.0
+"""One that takes longer to listen does not start any more; upgrading a ledger takes minutes."""
+
 
 class Port(StrEnum):
     """What came of a `ping`."""
@@ -89,6 +92,8 @@ class Limits:
     min_free_mb: int
     expires: timedelta
     restart_when_stopped: bool = False
+    stopping_s: float = 60.0
+    """For how long one that was told to stop may be on its way out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +108,14 @@ class Finding:
     told: bool = False
     """The daemon itself has it told."""
     restart: bool = False
-    waits: bool = False
-    """It is about to change by itself: not told, and nothing is done."""
+    waits_s: float = 0.0
+    """For so long it may change by itself: it is not told, and nothing is done."""
 
     @property
     def notice(self) -> Notice | None:
         """What is to be told of it; None: nothing."""
         kind = CHECKS[self.check].kind
-        if self.ok or self.told or self.waits or kind is None:
+        if self.ok or self.told or self.waits_s or kind is None:
             return None
         return Notice(kind, self.about, {"reason": self.words, **self.facts})
 
@@ -128,7 +133,8 @@ def _port(facts: Facts, limits: Limits) -> Finding:
         return Finding("port", "answers")
     words = facts.words
     if facts.port is Port.REFUSED and facts.standing in (Standing.STARTING, Standing.STOPPING):
-        return Finding("port", f"{words}; it is {facts.standing}", ok=False, waits=True)
+        waits_s = STARTING_S if facts.standing is Standing.STARTING else limits.stopping_s
+        return Finding("port", f"{words}; it is {facts.standing}", ok=False, waits_s=waits_s)
     if facts.port is Port.REFUSED and facts.standing is Standing.STOPPED:
         restart = limits.restart_when_stopped
         words += "; it was stopped" if restart else "; it was stopped, so nobody starts it but you"

@@ -26,7 +26,7 @@ class Restarts:
 
     def done(self, now: datetime) -> None:
         """One was tried."""
-        self.last_s = now.timestamp()
+        self.last_s = self.trouble_s = now.timestamp()
         self.step += 1
 
     def saw(self, now: datetime, *, trouble: bool) -> None:

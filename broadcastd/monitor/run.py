@@ -18,7 +18,7 @@ CONFIRM_S = 2.0
 """Nobody listens: a daemon that is just being restarted listens again by then."""
 LOOK_S = 0.5
 """How often the second look looks."""
-LAST_S = 8.0
+LAST_S = 18.0
 """Kept for the look at everything after a restart, and for the last alert."""
 
 
@@ -88,8 +88,10 @@ class Monitor:
         self.pause(CONFIRM_S)
         port, _ = self.eyes.ping(CONFIRM_S)
         if port is Port.ANSWERS:
-            return self._confirmed(self.eyes.gather())
-        if self.state.refused_s is None:
+            facts = self.eyes.gather()
+        if facts.port is not Port.REFUSED:
+            self.state.refused_s = None
+        elif self.state.refused_s is None:
             self.state.refused_s = self._now.timestamp()
         return facts
 

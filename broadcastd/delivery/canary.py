@@ -108,10 +108,9 @@ class Canary:
 
     async def _token(self, account: Account) -> str:
         try:
-            await account.tokens.token()
+            return await account.tokens.look() or OK
         except TokenUnavailableError as error:
             return str(error)
-        return OK
 
 
 async def _bounded(part: Callable[..., Awaitable[str]], *args: Account) -> str:

@@ -122,9 +122,9 @@ class Dispatcher:
         for run in self._runs.values():
             run.stop()
 
-    def tasks_of(self, job_no: int) -> int:
-        """How many slices of a job are with tasks."""
-        return sum(work.job.no == job_no for work in self._working.values())
+    def at_work(self) -> Counter[int]:
+        """Job number to how many of its slices are with tasks."""
+        return Counter(work.job.no for work in self._working.values())
 
     @property
     def silent_s(self) -> float:

@@ -22,6 +22,10 @@ FROZEN_S = 120.0
 """When nobody looked for so long, the process was stopped: nobody can have moved."""
 MARGIN_S = 60.0
 """Beyond the longest that one thing may take, before it is the daemon's own fault that nothing moves."""
+AT_ONCE = 500
+"""Jobs that are looked at in one turn of the loop: there may be a hundred thousand."""
+MOST_QUESTIONS = 100
+"""Jobs of one look that the ledger is asked for; the others have their turn when those move."""
 TRIED = "an answer: its calls are tried again and again, and come to nothing"
 
 
@@ -79,6 +83,9 @@ class StuckJobs:
         self._watched: dict[int, _Watched] = {}
         self._closing: dict[int, float] = {}
         self._looked_s = clock.monotonic_s()
+        self._at_work: Mapping[int, int] = {}
+        self._questions = 0
+        """Jobs that the ledger was asked for in this look."""
         self.look_every_s = min(LOOK_S, patience.after_s / 5)
         self.found: tuple[Stuck, ...] = ()
 
@@ -89,7 +96,9 @@ class StuckJobs:
             self._watched.clear()
             self._closing.clear()
         self._looked_s = now_s
-        self._note(now_s)
+        self._at_work = self._dispatcher.at_work()
+        self._questions = 0
+        await self._note(now_s)
         found = [*self._stuck_closing(now_s)]
         for watched in list(self._watched.values()):
             one = await self._judged(watched, now_s)
@@ -100,11 +109,13 @@ class StuckJobs:
 
     # -- noting ----------------------------------------------------------------------------------------
 
-    def _note(self, now_s: float) -> None:
+    async def _note(self, now_s: float) -> None:
         """What has moved since the last look, and what keeps the others."""
         before, self._watched = self._watched, {}
         waiting = self._waiting_accounts()
-        for entry in self._jobs:
+        for no, entry in enumerate(self._jobs):
+            if no % AT_ONCE == AT_ONCE - 1:
+                await self._clock.sleep(0)
             if not entry.going:
                 continue
             watched = before.get(entry.no)
@@ -135,7 +146,7 @@ class StuckJobs:
     def _turn_of(self, watched: _Watched, now_s: float) -> str:
         """Whom it is behind, in words; empty when it is its turn."""
         entry = watched.entry
-        if not self._dispatcher.tasks_of(entry.no):
+        if not self._at_work.get(entry.no):
             return "" if self._dispatcher.has_idle_task else "its turn: all tasks are at other jobs"
         for name in entry.job.channels:
             lane = entry.account.lanes[name]
@@ -155,10 +166,11 @@ class StuckJobs:
         account = entry.account.name
         gather_s = patience.gather_s.get(account, 0.0) if entry.gathers_at is not None else 0.0
         unexplained_s = now_s - watched.excused_s
-        if unexplained_s < patience.after_s:
+        if unexplained_s < patience.after_s or self._questions >= MOST_QUESTIONS:
             if watched.kept_by and now_s - watched.moved_s >= patience.waiting_after_s + gather_s:
                 return self._stuck(watched, watched.moved_s, f"it waits for {watched.kept_by}", ours=False)
             return None
+        self._questions += 1
         present, due = await self._on_disk(entry)
         if present is None:
             return None
@@ -179,7 +191,7 @@ class StuckJobs:
             due_at = await self._ledger.next_due_at(entry.no)
         except LedgerUnavailableError:
             return None, ""
-        if due_at is None or due_at <= self._clock.now() or self._dispatcher.tasks_of(entry.no):
+        if due_at is None or due_at <= self._clock.now() or self._at_work.get(entry.no):
             return present, ""
         if due_at >= WITH_ITS_CHUNK:
             return present, "its mass message, which is being gathered"
@@ -187,7 +199,7 @@ class StuckJobs:
 
     def _in_words(self, entry: OpenJob, present: Job) -> str:
         calls = sum(entry.account.lanes[name].in_flight for name in entry.job.channels)
-        tasks = self._dispatcher.tasks_of(entry.no)
+        tasks = self._at_work.get(entry.no, 0)
         if not present.books.planned:
             return "its audience is being read, and nobody of it has come for a long time"
         if calls and tasks:

@@ -28,6 +28,8 @@ TASKS_HANG_S = 120.0
 MOST_TOLD = 3
 """Stuck jobs of one account that are told at a time: what keeps one mostly keeps them all."""
 
+MOST_SHOWN = 100
+
 
 class Vitals:
     """`run` and `watch_jobs` must be running."""
@@ -104,7 +106,7 @@ class Vitals:
                     "ours": one.ours,
                     "told": one.job_id in self._told and self._is_heard,
                 }
-                for one in self.stuck
+                for one in self.stuck[:MOST_SHOWN]
             ],
         }
 

@@ -49,13 +49,18 @@ class Looks:
         return Facts(
             port,
             words,
-            Standing.UNKNOWN if is_there else standing(self.traces),
+            self._standing(port),
             replies.get("canary"),
             replies.get("info"),
             missing,
             _result(disk),
             certificates,
         )
+
+    def _standing(self, port: Port) -> Standing:
+        if port in (Port.ANSWERS, Port.FOREIGN):
+            return Standing.UNKNOWN
+        return standing(self.traces, listens=port is Port.SILENT)
 
     def ping(self, within_s: float, pinging: "Future[Mapping[str, Any]] | None" = None) -> tuple[Port, str]:
         """Whether it answers within so long, or `timeout_s`; if not, why."""

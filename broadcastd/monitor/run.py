@@ -83,23 +83,18 @@ class Monitor:
     def _confirmed(self, facts: Facts) -> Facts:
         """Of a daemon that nobody hears once, a second thought."""
         if facts.port is not Port.REFUSED:
-            self.state.refused_s = None
             return facts
         self.pause(CONFIRM_S)
         port, _ = self.eyes.ping(CONFIRM_S)
-        if port is Port.ANSWERS:
-            facts = self.eyes.gather()
-        if facts.port is not Port.REFUSED:
-            self.state.refused_s = None
-        elif self.state.refused_s is None:
-            self.state.refused_s = self._now.timestamp()
-        return facts
+        return self.eyes.gather() if port is Port.ANSWERS else facts
 
     def _look(self, facts: Facts) -> list[Finding]:
         findings = judge(facts, self.limits, self._now)
-        if self.state.refused_s is not None:
-            since_s = self._now.timestamp() - self.state.refused_s
-            findings = [_no_longer(one) if since_s > one.waits_s else one for one in findings]
+        now_s, state = self._now.timestamp(), self.state
+        state.unanswered_s = None if facts.port is Port.ANSWERS else state.unanswered_s or now_s
+        if state.unanswered_s is not None:
+            for_s = now_s - state.unanswered_s
+            findings = [_no_longer(one) if for_s > one.waits_s else one for one in findings]
         if self.telling is not None:
             self.telling.take(findings, self._now)
         return findings
@@ -119,7 +114,6 @@ class Monitor:
             report.done.append(f"{words} does not answer")
             return
         report.done.append(f"{words} answers")
-        self.state.refused_s = None
         report.findings = self._look(self.eyes.gather())
 
     def _answers_until(self, until_s: float) -> Port:

@@ -30,14 +30,18 @@ class Traces:
     """Beside an embedded ledger: the pid of who worked on it last."""
 
 
-def standing(traces: Traces) -> Standing:
-    """How it stands. Never raises."""
+def standing(traces: Traces, *, listens: bool = False) -> Standing:
+    """How it stands. Never raises. `listens`: somebody does, and says nothing.
+
+    With socket activation that is systemd, while the daemon starts; else it is a daemon that hangs.
+    """
     by_systemd = _by_systemd(traces.restart)
-    if by_systemd is not Standing.UNKNOWN:
+    if by_systemd is not Standing.UNKNOWN or listens:
         return by_systemd
-    age_s = next(filter(None, (_age_s(path) for path in (traces.pid_file, traces.ledger_lock))), None)
-    if age_s is not None:
-        return Standing.STARTING if age_s < STARTING_S else Standing.STOPPING
+    ages_s = [_age_s(path) for path in (traces.pid_file, traces.ledger_lock)]
+    for age_s in ages_s:
+        if age_s is not None:
+            return Standing.STARTING if age_s < STARTING_S else Standing.STOPPING
     pid_file = _pid_file(traces)
     if pid_file is None:
         return Standing.UNKNOWN

@@ -34,8 +34,8 @@ class State:
     unsent: list[dict[str, Any]] = field(default_factory=list)
     """Alerts that no or not every address took."""
     restarts: Restarts = field(default_factory=Restarts)
-    refused_s: float | None = None
-    """Since when nobody listens (seconds since 1970)."""
+    unanswered_s: float | None = None
+    """Since when it does not answer (seconds since 1970)."""
 
 
 class StateFile:

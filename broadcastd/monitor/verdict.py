@@ -1,7 +1,7 @@
 """What the monitor makes of what it saw. Pure: facts in, findings out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -132,10 +132,10 @@ def _port(facts: Facts, limits: Limits) -> Finding:
     if facts.port is Port.ANSWERS:
         return Finding("port", "answers")
     words = facts.words
-    if facts.port is Port.REFUSED and facts.standing in (Standing.STARTING, Standing.STOPPING):
+    if facts.standing in (Standing.STARTING, Standing.STOPPING):
         waits_s = STARTING_S if facts.standing is Standing.STARTING else limits.stopping_s
         return Finding("port", f"{words}; it is {facts.standing}", ok=False, waits_s=waits_s)
-    if facts.port is Port.REFUSED and facts.standing is Standing.STOPPED:
+    if facts.standing is Standing.STOPPED:
         restart = limits.restart_when_stopped
         words += "; it was stopped" if restart else "; it was stopped, so nobody starts it but you"
         return Finding("port", words, ok=False, restart=restart)
@@ -179,7 +179,10 @@ def _of_canary(facts: Facts) -> Iterator[Finding]:
         return
     # What the ledger says of itself, the daemon has told.
     said = info.get("ledger", "ok") != "ok"
-    yield _part("intake", "", canary["intake"], told=said)
+    intake = _part("intake", "", canary["intake"], told=said)
+    if intake.ok and info.get("accepts") == "draining":
+        intake = replace(intake, words="ok; but it drains: nothing new is accepted (broadcastd drain --off)")
+    yield intake
     for name, parts in canary["accounts"].items():
         account = info.get("accounts", {}).get(name, {})
         yield _part("plan", name, parts["plan"])

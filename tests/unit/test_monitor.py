@@ -1,6 +1,7 @@
 """The monitor's judgment and what it does: no storms, no restart against somebody's will."""
 
 import os
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -64,6 +65,7 @@ def test_all_is_well() -> None:
         (replace(DOWN, standing=Standing.STARTING), False),
         (replace(DOWN, standing=Standing.STOPPING), False),
         (replace(DOWN, port=Port.SILENT), True),
+        (replace(DOWN, port=Port.SILENT, standing=Standing.STARTING), False),
         (replace(DOWN, port=Port.FOREIGN), False),
         (with_info(progress="ledger: it has not answered for 70 s"), True),
         (with_info(ledger="the ledger cannot be written"), False),
@@ -105,6 +107,12 @@ def test_what_the_daemon_has_told_is_not_told_again() -> None:
     full = replace(with_info(ledger="the disk is full"), canary={**CANARY, "intake": "the disk is full"})
     (one,) = (one for one in judge(full, LIMITS, T0) if one.check == "intake")
     assert (one.ok, one.notice) == (False, None)
+
+
+def test_a_drain_is_shown() -> None:
+    (one,) = (one for one in judge(with_info(accepts="draining"), LIMITS, T0) if one.check == "intake")
+    assert one.ok
+    assert "it drains" in one.words
 
 
 def test_a_daemon_that_answers_pings_only_is_in_trouble() -> None:
@@ -331,8 +339,8 @@ def test_the_state_is_one_runs_at_a_time(tmp_path: Path) -> None:
             pass
         with StateFile(tmp_path / "deep" / "er", "b.toml").locked():  # another daemon's
             pass
-        file.write(State(refused_s=1.5, restarts=Restarts(2.0, 1)))
-        assert file.read() == State(refused_s=1.5, restarts=Restarts(2.0, 1))
+        file.write(State(unanswered_s=1.5, restarts=Restarts(2.0, 1)))
+        assert file.read() == State(unanswered_s=1.5, restarts=Restarts(2.0, 1))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"restarts": {}, "no": 1}'])
@@ -378,6 +386,17 @@ def fake_systemctl(folder: Path, says: str) -> str:
 def test_what_systemd_says_of_it(tmp_path: Path, says: str, found: Standing) -> None:
     restart = [fake_systemctl(tmp_path, says), "restart", "broadcastd"]
     assert standing(Traces(restart)) is found
+
+
+def test_of_one_that_listens_and_hangs_only_systemd_is_believed(tmp_path: Path) -> None:
+    lock = tmp_path / "ledger.db.lock"
+    with subprocess.Popen(["/bin/sh", "-c", "read _", "broadcastd"], stdin=subprocess.PIPE) as young:
+        lock.write_text(str(young.pid))
+        assert standing(Traces(("./start",), None, lock)) is Standing.STARTING
+        assert standing(Traces(("./start",), None, lock), listens=True) is Standing.UNKNOWN
+        says = fake_systemctl(tmp_path, r"LoadState=loaded\nActiveState=activating\n")
+        assert standing(Traces([says, "restart", "b"], None, lock), listens=True) is Standing.STARTING
+    assert standing(Traces(("./start",), None, lock)) is Standing.UNKNOWN
 
 
 def test_what_its_pid_file_says_of_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which jobs stand still: neither a false alarm, nor one that is missed."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
@@ -58,9 +59,8 @@ class Desk:
         self.has_idle_task = True
         self.silent_s = 0.0
 
-    def tasks_of(self, job_no: int) -> int:
-        del job_no
-        return self.slices
+    def at_work(self) -> Counter[int]:
+        return Counter({no: self.slices for no in range(2000) if self.slices})
 
 
 class Beat:
@@ -274,6 +274,14 @@ async def test_a_cancelled_job_that_does_not_end_is_told(bench: Bench) -> None:
     assert not await bench.pass_by(AFTER_S)
     (one,) = await bench.pass_by(60)
     assert one.why == "it is cancelling, and does not come to its end"
+
+
+async def test_of_very_many_the_ledger_is_asked_for_some(bench: Bench) -> None:
+    bench.jobs.entries = [
+        dataclasses.replace(bench.entry, job=dataclasses.replace(bench.entry.job, no=no))
+        for no in range(1500)
+    ]
+    assert len(await bench.pass_by(AFTER_S + 60)) == 100
 
 
 # -- vitals ------------------------------------------------------------------------------------------------

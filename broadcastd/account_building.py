@@ -17,7 +17,8 @@ from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.memory import Memory
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.window import DEAF, HEARING
-from broadcastd.ports import Ledger, QuotaSource
+from broadcastd.ports import Ledger
+from broadcastd.quota_ports import QuotaSource
 from broadcastd.settings import AccountSettings, Settings
 from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
 

@@ -18,6 +18,7 @@ from broadcastd.callback.building import Callbacks, Site
 from broadcastd.callback.building import build as build_callbacks
 from broadcastd.clock import Clock
 from broadcastd.delivery.account_holds import AccountHolds
+from broadcastd.delivery.canary import Canary
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.dispatcher import Dispatcher
@@ -37,8 +38,10 @@ from broadcastd.delivery.retention import Retention
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SharedParts
 from broadcastd.delivery.status import Status
+from broadcastd.delivery.stuck import Patience, StuckJobs
 from broadcastd.delivery.task import Task
 from broadcastd.delivery.timekeeper import Timekeeper
+from broadcastd.delivery.vitals import Vitals
 from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
@@ -80,8 +83,10 @@ class Parts:
         self._build_sending()
         self._build_finish_hooks(stack)
         self._build_quotas()
+        self._build_vitals()
         self._build_use_cases()
         self._build_http()
+        stack.push_async_callback(self.canary.close)
 
     def _build_sending(self) -> None:
         settings, clock = self.settings, self.clock
@@ -117,20 +122,26 @@ class Parts:
         for hooks in self.finish_hooks.values():
             self.jobs.at_end(hooks.ended)
 
+    def _build_vitals(self) -> None:
+        ledger, clock = self.ledger, self.clock
+        self.intake = Intake(ledger, self.accounts, self.jobs, self.forecasters, self.settings, clock)
+        self.canary = Canary(self.heartbeat.beat, self.accounts, lambda: self.intake.not_durable, clock)
+        stuck = StuckJobs(self.jobs, ledger, self.dispatcher, _patience(self.settings), clock)
+        self.vitals = Vitals(self.heartbeat, ledger, self.dispatcher, stuck, self.notices, clock)
+
     def _build_use_cases(self) -> None:
         settings, clock = self.settings, self.clock
         ledger, accounts = self.ledger, self.accounts
-        self.intake = Intake(ledger, accounts, self.jobs, self.forecasters, settings, clock)
         status = Status(
             self.dispatcher, self.jobs, self.intake, ledger, accounts,
             tasks=settings.pool.tasks, owner=ledger.opening.owner, clock=clock,
-            callback=self.callbacks.view,
+            vitals=self.vitals, callback=self.callbacks.view,
         )  # fmt: skip
         controls = Controls(ledger, self.jobs, self.dispatcher, self.closer, self.account_holds, clock)
         rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
         use = UseCases(
             self.intake, ledger, self.jobs, controls, rates, QuotaTable(self.quota_watches),
-            status, clock, self._stopping, self.notices,
+            status, self.canary, clock, self._stopping, self.notices,
         )  # fmt: skip
         self.desk = Desk(use, settings.server)
 
@@ -229,9 +240,11 @@ class Parts:
             "closer": self.closer.run(),
             "timekeeper": self.timekeeper.run(),
             "heartbeat": self.heartbeat.run(),
+            "loop lag": self.vitals.run(),
+            "stuck jobs": self.vitals.watch_jobs(),
             "retention": self.retention.run(),
             "account holds": self.account_holds.run(),
-            "loop lag": self.loop_lag.run(),
+            "loop lag of metrics": self.loop_lag.run(),
             **self.callbacks.loops(),
             **{
                 f"lane {lane.channel} of {account.name}": lane.run()
@@ -246,6 +259,22 @@ class Parts:
             **{f"masses of {one.account.name}": one.run() for one in self.masses},
             **{f"task {no}": task.run() for no, task in enumerate(self.tasks, 1)},
         }
+
+
+def _patience(settings: Settings) -> Patience:
+    accounts = settings.accounts
+    return Patience(
+        settings.monitor.stuck_after_s,
+        settings.monitor.waiting_after_s,
+        longest_s={
+            name: max(
+                one.audience.connect_timeout_s + one.audience.query_timeout_s,
+                one.http.connect_timeout_s + one.http.answer_timeout_s,
+            )
+            for name, one in accounts.items()
+        },
+        gather_s={name: one.mass.gather_s for name, one in accounts.items()},
+    )
 
 
 def _guard(settings: LedgerSettings, path: str) -> Guard:

@@ -18,6 +18,10 @@ class LedgerUnavailableError(BroadcastdError):
     """The ledger cannot be written now."""
 
 
+class LedgerSilentError(LedgerUnavailableError):
+    """The ledger does not answer, and nothing is known to be wrong with it."""
+
+
 class LedgerInUseError(BroadcastdError):
     """Another broadcastd works on this ledger."""
 

@@ -10,7 +10,9 @@ class NoticeKind(StrEnum):
     """What has happened. A trouble is told at once, again while it lasts, and once more when it is over."""
 
     DAEMON_DOWN = "daemon_down"
-    """The port does not answer, or the canary fails (the monitor's)."""
+    """The port does not answer, or nothing makes progress (the monitor's)."""
+    CANARY_FAILS = "canary_fails"
+    """It answers, and a job would not go through: a commit, the audience query, a token (the monitor's)."""
     JOB_STUCK = "job_stuck"
     """Accepted work, and no outcome for a long time."""
     JOB_HELD = "job_held"

@@ -18,7 +18,6 @@ from broadcastd.model import (
     Lease,
     Listed,
     NewJob,
-    Quota,
     Request,
     Round,
     Settled,
@@ -132,8 +131,8 @@ class Ledger(Protocol):
         """Job number to how many of its slices are open and due."""
         ...
 
-    async def next_due_at(self) -> datetime | None:
-        """When the earliest open slice of all is due."""
+    async def next_due_at(self, job_no: int | None = None) -> datetime | None:
+        """When the earliest open slice of all, or of this job, is due."""
         ...
 
     async def lease(self, shares: Mapping[int, int], now: datetime, until: datetime) -> Sequence[Lease]:
@@ -318,6 +317,13 @@ class TokenSource(Protocol):
         """
         ...
 
+    async def look(self) -> str:
+        """Have a token at hand, and say why it will hardly do; empty when nothing speaks against it.
+
+        No call more than `token` makes, and it raises as that does.
+        """
+        ...
+
     def discard(self, token: str) -> None:
         """WeChat calls `token` stale: if it is still the cached one, the next call fetches it again."""
         ...
@@ -340,26 +346,6 @@ class Rendered:
     """As the ledger keeps it."""
     warnings: tuple[str, ...] = ()
     """What was changed, or is not shown, in plain words; without the values."""
-
-
-class QuotaSource(Protocol):
-    """What is left of an account's calls at WeChat. Never raises for what the network or WeChat does."""
-
-    has_app_id: bool
-    """Whether a reset can be asked for."""
-    has_secret: bool
-    """Whether it can be asked for without a token."""
-
-    async def get(self, path: str, token: str) -> Quota | Answer:
-        """The figures of one path, or why there are none."""
-        ...
-
-    async def clear(self, token: str | None) -> Answer | None:
-        """Reset the account's daily calls: one of 10 resets a month. Why it was not done, or None.
-
-        Without a token: by the app secret.
-        """
-        ...
 
 
 class Message(Protocol):

@@ -20,6 +20,7 @@ from broadcastd.finished_settings import FinishedSettings
 from broadcastd.http_settings import HttpPortSettings
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
+from broadcastd.monitor_settings import MonitorSettings
 from broadcastd.section import Seconds, Section, check_port
 from broadcastd.server_settings import LOOPBACK, ServerSettings
 from broadcastd.texts import check_text, fill, has_placeholder
@@ -322,6 +323,7 @@ class Settings(Section):
     callback: CallbackSettings = CallbackSettings()
     alerts: AlertSettings = AlertSettings()
     http: HttpPortSettings = HttpPortSettings()
+    monitor: MonitorSettings = MonitorSettings()
     accounts: dict[str, AccountSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()
 

@@ -161,6 +161,7 @@ class _Merge(BaseSettings):
     callback: dict[str, Any] = {}
     alerts: dict[str, Any] = {}
     http: dict[str, Any] = {}
+    monitor: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
 
@@ -222,8 +223,12 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
+    monitor = settings.monitor
+    if monitor.state_dir:
+        monitor = monitor.model_copy(update={"state_dir": str(base / monitor.state_dir)})
     ports = {name: _with_files(getattr(settings, name), base) for name in ("server", "http")}
-    return settings.model_copy(update={"ledger": ledger, "accounts": accounts, **ports})
+    changed = {"ledger": ledger, "accounts": accounts, "monitor": monitor, **ports}
+    return settings.model_copy(update=changed)
 
 
 def _with_files(port: PortT, base: Path) -> PortT:

@@ -68,6 +68,11 @@ class SharedToken(ABC):
                 await self._fetch()
         return self._present
 
+    async def look(self) -> str:
+        """See `TokenSource`."""
+        await self.token()
+        return ""
+
     def discard(self, token: str) -> None:
         """See `TokenSource`."""
         if token != self._present:

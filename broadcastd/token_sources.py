@@ -5,6 +5,7 @@ Apart from the sources themselves, since one lives with the site's database and 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from broadcastd.audiences.engine import Database
 from broadcastd.audiences.token_table import TableTokenSource
@@ -13,6 +14,9 @@ from broadcastd.channels.wechat import WechatApi
 from broadcastd.clock import Clock
 from broadcastd.ports import TokenSource
 from broadcastd.settings import AccountSettings
+
+LIVES_S = 7200.0
+"""An access token of WeChat's (docs/wechat-api.md, section 5); a gateway in front of it may have others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,9 @@ class AccountParts:
 
 
 def _table(parts: AccountParts) -> TokenSource:
-    return TableTokenSource(parts.database, parts.settings.token.query, parts.account, parts.clock)
+    own = urlsplit(parts.settings.api_base).hostname or ""
+    lives_s = LIVES_S if own.endswith(".weixin.qq.com") else None
+    return TableTokenSource(parts.database, parts.settings.token.query, parts.account, parts.clock, lives_s)
 
 
 def _api(parts: AccountParts) -> TokenSource:

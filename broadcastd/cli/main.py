@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "broadcastd.cli.run:run",
     "send": "broadcastd.cli.send:send",
     "ping": "broadcastd.cli.ping:ping",
+    "monitor": "broadcastd.cli.monitor:monitor",
     "info": "broadcastd.cli.ping:info",
     "jobs": "broadcastd.cli.jobs:jobs",
     "job": "broadcastd.cli.jobs:job",

@@ -70,6 +70,17 @@ class OpenJob:
     """Which channel of the route reaches many by one call: its recipients are gathered first."""
     waits_for: str = ""
     """What keeps it from going on just now, in plain words; it goes on by itself."""
+    ended: int = 0
+    """How often something of it came to an end since it is here: ids were frozen, somebody has an outcome."""
+    tried: int = 0
+    """How often something of it was tried, and put off. By both is seen whether it stands still."""
+
+    @property
+    def kept_by(self) -> str:
+        """What it, or its account, waits for just now, in plain words; empty when nothing is known."""
+        account = self.account
+        lanes = "; ".join(filter(None, (account.lanes[name].reason for name in self.job.channels)))
+        return self.waits_for or account.gate.reason or account.tokens.trouble or lanes
 
     @property
     def no(self) -> int:

@@ -62,6 +62,7 @@ class Dispatcher:
         self._settled = asyncio.Event()
         self._draining = False
         self.tasks_busy = 0
+        self._turned_s = clock.monotonic_s()
         jobs.listen(self._joined)
 
     # -- from the tasks --------------------------------------------------------------------------------
@@ -121,6 +122,21 @@ class Dispatcher:
         for run in self._runs.values():
             run.stop()
 
+    def at_work(self) -> Counter[int]:
+        """Job number to how many of its slices are with tasks."""
+        return Counter(work.job.no for work in self._working.values())
+
+    @property
+    def silent_s(self) -> float:
+        """For how long it has not looked for work, which it does every few seconds; 0 once it gives none."""
+        return 0.0 if self._draining else self._clock.monotonic_s() - self._turned_s
+
+    @property
+    def has_idle_task(self) -> bool:
+        """Whether a task waits for work."""
+        self._drop_gone()
+        return bool(self._idle)
+
     async def all_idle(self) -> None:
         """Return once no task works on a slice."""
         while self.tasks_busy or self._working:
@@ -137,8 +153,10 @@ class Dispatcher:
             try:
                 pause_s = await self._deal()
                 tries = 0
+                self._turned_s = self._clock.monotonic_s()
             except LedgerUnavailableError as error:
                 tries += 1
+                self._turned_s = self._clock.monotonic_s()
                 pause_s = retry.LEDGER.delay_s(tries)
                 log.warning("ledger_unavailable", error=str(error), retry_in_s=round(pause_s, 1))
             await self._woken_or(pause_s)

@@ -3,11 +3,13 @@
 An operator is told of both, and of a ledger that is a copy.
 """
 
+import asyncio
+
 import structlog
 
 from broadcastd.clock import Clock
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.errors import LedgerUnavailableError
+from broadcastd.errors import LedgerSilentError, LedgerUnavailableError
 from broadcastd.notices import Notice, NoticeKind, Notices
 from broadcastd.ports import Ledger
 
@@ -26,6 +28,25 @@ class Heartbeat:
         self._clock = clock
         self._notices = notices
         self._copied = False
+        self._answered_s = clock.monotonic_s()
+        self._turn = asyncio.Lock()
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the ledger has said nothing: neither that it is written, nor why it is not."""
+        return self._clock.monotonic_s() - self._answered_s
+
+    async def beat(self) -> None:
+        """One commit, on disk when it returns; one at a time. Raises LedgerUnavailableError."""
+        async with self._turn:
+            try:
+                await self._ledger.alive(self._clock.now())
+            except LedgerSilentError:
+                raise
+            except LedgerUnavailableError:
+                self._answered_s = self._clock.monotonic_s()
+                raise
+            self._answered_s = self._clock.monotonic_s()
 
     async def run(self) -> None:
         """One beat after the other."""
@@ -33,7 +54,7 @@ class Heartbeat:
         while True:
             self._look_whether_copied()
             try:
-                await self._ledger.alive(self._clock.now())
+                await self.beat()
                 if trouble:
                     log.info("ledger_writable_again", was=trouble)
                     self._notices.tell(Notice(NoticeKind.LEDGER_UNWRITABLE, over=True))

@@ -75,12 +75,19 @@ class Lane:
         self._closed_for = ""
         self._next_s = 0.0
         self._waiting: deque[_Waiter] = deque()
+        self.admitted_s = -math.inf
+        """When somebody was last let in (monotonic)."""
         self._wake = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
         """Calls under way."""
         return self._limit.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiting)
 
     @property
     def limit(self) -> int:
@@ -173,6 +180,7 @@ class Lane:
         return max(0.0, begins_s - now_s)
 
     def _admit(self) -> int:
+        self.admitted_s = self._clock.monotonic_s()
         if self.rate_per_s is not None:
             now_s = self._clock.monotonic_s()
             # What was not used for a while is not made up for in one burst.

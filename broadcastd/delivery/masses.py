@@ -176,6 +176,7 @@ class Masses:
         if len(rows) == 1 and not gone:
             return await self._alone(job)
         chunk = await self._ledger.make_chunk(job.no, here, gone, self._clock.now())
+        job.ended += 1
         if chunk is not None:
             log.info("mass_made", job=job.job.id, chunk=chunk.no, recipients=chunk.size)
         if gone:
@@ -287,6 +288,7 @@ class Masses:
         # Who opts out from here on is told so when the call is over, or was not made.
         with nullcontext() if self.account.opt_outs is None else self.account.opt_outs.calling_all(openids):
             verdict = await self._sender.ask_list(job, no, who, body, may_ask)
+        job.tried += 1
         await self._noted(lambda: self._act(job, chunk, verdict))
         return True
 
@@ -339,6 +341,7 @@ class Masses:
     async def _end(self, job: OpenJob, chunk: Chunk, end: ChunkEnd) -> None:
         await self._ledger.end_chunk(job.no, chunk.no, end, self._clock.now())
         self.account.tally.ended(end.channel, end.outcome, self._clock.monotonic_s(), chunk.size)
+        job.ended += 1
         log.info(
             f"mass_{end.outcome.value}",
             job=job.job.id,
@@ -351,6 +354,7 @@ class Masses:
 
     async def _pass_on(self, job: OpenJob, channel_no: int, only_chunk: int | None) -> bool:
         many = await self._ledger.pass_on(job.no, channel_no, only_chunk, self._clock.now())
+        job.ended += 1
         log.info("mass_passed_on", job=job.job.id, recipients=many, channel=job.route[channel_no][0].name)
         self._jobs.goes_on(job.no)
         return True

@@ -176,6 +176,7 @@ class Planner:
         # A caller that loops over flags asks beyond the end: nothing to do, and nothing wrong.
         beyond_end = not ids and await job.audience.count(now) > 0
         await self._ledger.add_slices(job.no, slices, planned=True, may_be_empty=beyond_end)
+        job.ended += 1
         self._wake_dispatcher.set()
         if beyond_end:
             await self._jobs.ended(job)
@@ -183,6 +184,7 @@ class Planner:
 
     async def _freeze(self, job: OpenJob, slices: Sequence[Sequence[int]], *, planned: bool) -> int:
         await self._ledger.add_slices(job.no, slices, planned=planned)
+        job.ended += 1
         self._wake_dispatcher.set()
         return sum(len(ids) for ids in slices)
 

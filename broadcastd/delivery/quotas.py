@@ -14,7 +14,7 @@ from broadcastd.errcodes import Action, in_words, meaning_of
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.model import Quota
 from broadcastd.outcomes import Answer
-from broadcastd.ports import QuotaSource
+from broadcastd.quota_ports import QuotaSource
 
 log = structlog.get_logger()
 T = TypeVar("T")

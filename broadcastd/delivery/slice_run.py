@@ -233,6 +233,7 @@ class SliceRun:
             self._note(who.follower)
         match verdict:
             case Ended(outcome, channel, errcode, msgid):
+                self.job.ended += 1
                 row = OutcomeRow(
                     self.lease.job_no,
                     who.id,
@@ -248,11 +249,13 @@ class SliceRun:
                 )
                 self._recorder.end(row)
                 self.job.account.tally.ended(channel, outcome, self._clock.monotonic_s())
-            case Later(delay_s, _, channel_no, tries, in_doubt, refusals):
+            case Later(delay_s, reason, channel_no, tries, in_doubt, refusals):
+                self.job.tried += reason != STOPPED
                 due_at = now + timedelta(seconds=delay_s)
                 again = Deferral(who.id, due_at, channel_no, tries, who.doubts + in_doubt, refusals)
                 self._put_off_again(again, in_doubt=in_doubt)
             case Gather(channel_no):
+                self.job.tried += 1
                 waits = Deferral(who.id, WITH_ITS_CHUNK, channel_no, who.tries, who.doubts)
                 self._recorder.gather(
                     GatheredRow(self.lease.job_no, who.id, who.openid),

@@ -11,6 +11,7 @@ from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.rates import lane_view
+from broadcastd.delivery.vitals import Vitals
 from broadcastd.ports import Ledger
 from broadcastd.states import JobState
 
@@ -29,6 +30,7 @@ class Status:
         tasks: int,
         owner: str,
         clock: Clock,
+        vitals: Vitals,
         callback: Callable[[str], dict[str, Any] | None] = lambda account: None,
     ) -> None:
         self._dispatcher = dispatcher
@@ -40,6 +42,7 @@ class Status:
         self._owner = owner
         self._clock = clock
         self._callback = callback
+        self.vitals = vitals
         self._started_s = clock.monotonic_s()
 
     def brief(self) -> dict[str, Any]:
@@ -60,6 +63,7 @@ class Status:
             "jobs": self._counts(),
             "ledger": self._intake.not_durable or self._ledger.copied or "ok",
             "accepts": self._accepts(),
+            **self.vitals.view(),
             "accounts": {name: self._account(account) for name, account in self._accounts.items()},
         }
 

@@ -149,6 +149,7 @@ class Task:
             )
             self._recorder.end(row)
             work.job.account.tally.ended("", row.outcome, self._clock.monotonic_s())
+        work.job.ended += len(gone)
         return False
 
     async def _send(self, work: Work, rows: Sequence[tuple[int, str]], pulled_s: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from broadcastd.database_tls import trouble as tls_trouble
-from broadcastd.errors import BroadcastdError, LedgerUnavailableError
+from broadcastd.errors import BroadcastdError, LedgerSilentError, LedgerUnavailableError
 from broadcastd.ledgers import meta_values
 
 T = TypeVar("T")
@@ -95,16 +95,17 @@ def hand_out(group: Sequence[Change]) -> None:
 async def confirmed(future: "asyncio.Future[T]", patience_s: float | None, trouble: Callable[[], str]) -> T:
     """The result of a change once it is on disk.
 
-    Raises LedgerUnavailableError after `patience_s`: the change may still come to be on disk then.
+    Raises LedgerUnavailableError after `patience_s`: the change may still come to be on disk then. It is a
+    LedgerSilentError when nothing is known to be wrong.
     """
     try:
         async with asyncio.timeout(patience_s):
             return await future
     except TimeoutError:
-        why = trouble()
-        raise LedgerUnavailableError(
-            f"the ledger has not confirmed it within {patience_s:g} s" + (f": {why}" if why else "")
-        ) from None
+        words, why = f"the ledger has not confirmed it within {patience_s:g} s", trouble()
+        if not why:
+            raise LedgerSilentError(words) from None
+        raise LedgerUnavailableError(f"{words}: {why}") from None
 
 
 def cause(error: BaseException) -> str:

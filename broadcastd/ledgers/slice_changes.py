@@ -43,11 +43,13 @@ def open_slices(connection: sa.Connection, now: datetime) -> Mapping[int, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def next_due_at(connection: sa.Connection) -> datetime | None:
+def next_due_at(connection: sa.Connection, job_no: int | None = None) -> datetime | None:
     """See `Ledger.next_due_at`."""
     query = sa.select(sa.func.min(slices.c.due_at)).where(
         slices.c.state == SliceState.OPEN.value, _goes(slices.c.job_no)
     )
+    if job_no is not None:
+        query = query.where(slices.c.job_no == job_no)
     due_at = connection.execute(query).scalar_one()
     return None if due_at is None else from_ms(due_at)
 

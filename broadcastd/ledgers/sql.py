@@ -195,9 +195,9 @@ class SqlLedger(SqlMasses, SqlTellings):
         """See `Ledger`."""
         return await self._read(lambda one: slice_changes.open_slices(one, now))
 
-    async def next_due_at(self) -> datetime | None:
+    async def next_due_at(self, job_no: int | None = None) -> datetime | None:
         """See `Ledger`."""
-        return await self._read(slice_changes.next_due_at)
+        return await self._read(lambda one: slice_changes.next_due_at(one, job_no))
 
     async def lease(self, shares: Mapping[int, int], now: datetime, until: datetime) -> Sequence[Lease]:
         """See `Ledger`."""

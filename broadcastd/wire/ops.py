@@ -14,7 +14,7 @@ from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.wire import control_ops, people_ops, quota_ops, rate_ops
 from broadcastd.wire.frames import BroadcastFrame, Name, check
 from broadcastd.wire.use_cases import JobFrame, Lines, OpFrame, Replies, UseCases
-from broadcastd.wire.views import accepted_view, dry_run_view
+from broadcastd.wire.views import accepted_view, canary_view, dry_run_view
 
 
 class JobsFrame(OpFrame):
@@ -61,7 +61,18 @@ async def info(use: UseCases, fields: dict[str, Any]) -> Replies:
         return frame
     whole = use.status.whole()
     accounts = {name: one for name, one in whole["accounts"].items() if use.access.covers(name)}
-    return {"ok": True, "op": "info", **whole, "accounts": accounts}
+    stuck = [one for one in whole["stuck"] if use.access.covers(one["account"])]
+    return {"ok": True, "op": "info", **whole, "stuck": stuck, "accounts": accounts}
+
+
+async def canary(use: UseCases, fields: dict[str, Any]) -> Replies:
+    """Say whether a job would go through. A stream of one line: it must take no room from broadcasts."""
+    frame = check(OpFrame, fields)
+    return frame if isinstance(frame, Refusal) else _canary_line(use)
+
+
+async def _canary_line(use: UseCases) -> Lines:
+    yield canary_view(await use.canary.look(), use.access.covers, use.clock.monotonic_s())
 
 
 async def job(use: UseCases, fields: dict[str, Any]) -> Replies:
@@ -134,6 +145,7 @@ OPS: Mapping[str, Op] = {
     "broadcast": Op(broadcast, (SEND,)),
     "ping": Op(ping, (SEND, READ, CONTROL)),
     "info": Op(info, (READ,)),
+    "canary": Op(canary, (READ,)),
     "job": Op(job, (SEND, READ)),
     "jobs": Op(jobs, (READ,)),
     "tail": Op(tail, (SEND, READ)),

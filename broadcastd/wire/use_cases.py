@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from broadcastd.access import EVERYTHING, Access
 from broadcastd.clock import Clock
+from broadcastd.delivery.canary import Canary
 from broadcastd.delivery.controls import Controls
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.open_jobs import OpenJobs
@@ -35,6 +36,7 @@ class UseCases:
     rates: Rates
     quotas: QuotaTable
     status: Status
+    canary: Canary
     clock: Clock
     stopping: asyncio.Event
     notices: Notices

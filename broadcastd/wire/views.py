@@ -1,9 +1,11 @@
 """How jobs, books and refusals look in a reply. Names are DESIGN's words, everywhere the same."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from broadcastd.delivery.accounts import OpenJob
+from broadcastd.delivery.canary import OK, Sung
 from broadcastd.delivery.forecast import Forecast, Need
 from broadcastd.delivery.intake import DryRun
 from broadcastd.delivery.quota_table import QuotaRow
@@ -180,6 +182,21 @@ def refusal_view(refusal: Refusal) -> Reply:
     return reply
 
 
+def canary_view(sung: Sung, covers: Callable[[str], bool], now_s: float) -> Reply:
+    """What the canary found, of the accounts that the caller may know of."""
+    names = [name for name in sung.plan if covers(name)]
+    parts = {name: {"plan": sung.plan[name], "token": sung.token[name]} for name in names}
+    words = [sung.intake, *(word for one in parts.values() for word in one.values())]
+    return {
+        "ok": True,
+        "op": "canary",
+        "healthy": all(word == OK for word in words),
+        "intake": sung.intake,
+        "accounts": parts,
+        "age_s": round(max(0.0, now_s - sung.at_s), 1),
+    }
+
+
 def listed_view(one: Listed) -> Reply:
     """One recipient."""
     return {
@@ -205,9 +222,7 @@ def waits_for(job: Job, entry: OpenJob | None, trouble: str) -> str:
         return ""
     if not entry.due and job.not_before is not None:
         return f"its time, {job.not_before:%Y-%m-%d %H:%M:%S} UTC"
-    account = entry.account
-    lanes = "; ".join(filter(None, (account.lanes[name].reason for name in job.channels)))
-    return trouble or entry.waits_for or account.gate.reason or account.tokens.trouble or lanes
+    return trouble or entry.kept_by
 
 
 def _iso(moment: datetime | None) -> str | None:

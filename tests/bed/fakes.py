@@ -161,6 +161,10 @@ class FakeTokens:
             raise TokenUnavailableError(self.unavailable, self.retry_in_s)
         return f"token-{self.number}"
 
+    async def look(self) -> str:
+        await self.token()
+        return ""
+
     def discard(self, token: str) -> None:
         self.discarded.append(token)
         if token == f"token-{self.number}":

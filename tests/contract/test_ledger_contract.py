@@ -340,6 +340,8 @@ async def test_a_slice_is_leased_when_it_is_due(bench):
     due_at = bench.clock.now() + timedelta(seconds=30)
     assert settled.due_at == due_at
     assert await bench.ledger.next_due_at() == due_at
+    assert await bench.ledger.next_due_at(no) == due_at
+    assert await bench.ledger.next_due_at(no + 1) is None
     bench.clock.advance(29.9)
     assert await bench.lease(no) == []
     assert await bench.ledger.open_slices(bench.clock.now()) == {}

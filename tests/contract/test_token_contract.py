@@ -14,7 +14,7 @@ from bed.token_origins import ApiOrigin, CountedDatabase, FakeOrigin, TableOrigi
 from broadcastd.audiences.engine import open_database
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.errors import TokenUnavailableError
-from broadcastd.token_sources import AccountParts
+from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
 
 REAL = ("table-sqlite", "table-mariadb", "api")
 
@@ -315,3 +315,39 @@ async def test_no_table_at_all(table):
     said = str(await refused(table.tokens))
     assert said.startswith("the access token cannot be read: ")
     assert "tp_accesstoken" in said
+
+
+# -- a look ahead ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*REAL, "fake"])
+async def test_a_look_finds_nothing_wrong_or_raises_as_token_does(open_origin, kind):
+    origin = open_origin(kind)
+    assert await origin.tokens.look() == ""
+    asked = origin.asked
+    assert await origin.tokens.look() == ""
+    assert origin.asked == asked
+
+
+@pytest.mark.parametrize("kind", ["table-sqlite", "table-mariadb"])
+async def test_a_table_that_nobody_refreshes_is_seen(open_origin, kind):
+    origin = open_origin(kind)
+    origin.tokens._lives_s = 7200
+    for _ in range(130):
+        assert await origin.tokens.look() == ""
+        origin.clock.advance(60)
+    origin.clock.advance(60)
+    assert "the same access token for 2.2 h" in await origin.tokens.look()
+    origin.renew()
+    assert await origin.tokens.look() == ""
+    origin.break_down()
+    assert await origin.tokens.look() == "the site's table holds no access token"
+
+
+@pytest.mark.parametrize(
+    ("base", "known"), [("https://api.weixin.qq.com", True), ("https://gate.example.com", False)]
+)
+def test_only_of_wechat_itself_is_known_how_long_its_tokens_live(base, known):
+    account = settings("sqlite:///none.db", base)
+    tokens = TOKEN_SOURCES["table"](AccountParts("shop", account, None, None, FakeClock()))
+    assert (tokens._lives_s == 7200) is known

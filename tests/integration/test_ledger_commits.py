@@ -2,12 +2,13 @@
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
-from broadcastd.errors import LedgerUnavailableError
+from broadcastd.errors import LedgerSilentError, LedgerUnavailableError
 from broadcastd.ledgers import writer as writer_module
 from broadcastd.ledgers.schema import jobs, metadata
 from broadcastd.ledgers.writer import Writer
@@ -134,3 +135,13 @@ async def test_who_waits_at_a_socket_waits_only_so_long(writer, tmp_path):
     # It was given up waiting for, not taken back.
     assert await writer.run(lambda connection: "next") == "next"
     assert counted(tmp_path) == 1
+
+
+async def test_a_writer_that_hangs_is_silent_and_does_not_say_that_something_is_wrong(writer):
+    goes_on = threading.Event()
+    hanging = asyncio.ensure_future(writer.run(lambda _: goes_on.wait(30)))
+    with pytest.raises(LedgerSilentError):
+        await writer.run(lambda _: None, 0.05)
+    goes_on.set()
+    assert await hanging
+    await writer.run(lambda _: None, 30)

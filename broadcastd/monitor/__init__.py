@@ -1,0 +1,1 @@
+"""`broadcastd monitor`: looks at a daemon from outside, once a minute, and has somebody told."""

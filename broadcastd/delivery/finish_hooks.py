@@ -58,6 +58,9 @@ class FinishHooks:
         self._wake.set()
         self._failing: dict[int, _Failing] = {}
         self._trouble = False
+        """An operator knows that the site does not answer."""
+        self._answers = False
+        """It has, since then."""
         self._bad_passes = 0
         """In a row, in which several jobs could not be told."""
 
@@ -112,7 +115,7 @@ class FinishHooks:
         self._bad_passes = self._bad_passes + 1 if failed >= MOST_FAILED else 0
         for no in self._failing.keys() - seen:
             del self._failing[no]  # a retry has begun, and its end is told
-        if self._trouble and not self._failing:
+        if self._trouble and self._answers and not self._failing:
             self._trouble = False
             self._notices.tell(Notice(NoticeKind.HOOK_FAILING, self._account, over=True))
 
@@ -139,6 +142,7 @@ class FinishHooks:
                 return False
             self._give_up(job, why)
         else:
+            self._answers = True
             log.info("finish_told", job=job.id, account=job.account, tries=state.tries + 1)
         await self._ledger.note_told(job.no, job.round.no, self._clock.now())
         self._failing.pop(job.no, None)
@@ -156,7 +160,7 @@ class FinishHooks:
             retry_in_s=round(delay_s, 1),
         )  # fmt: skip
         if state.tries >= TOLD_AFTER_TRIES:
-            self._trouble = True
+            self._trouble, self._answers = True, False
             facts: Mapping[str, str | int] = {"account": job.account, "job": job.id, "reason": why}
             self._notices.tell(Notice(NoticeKind.HOOK_FAILING, self._account, facts))
 

@@ -229,6 +229,7 @@ async def test_after_a_day_it_is_given_up_and_that_is_said(scene):
     assert TRIED_FOR <= passed < TRIED_FOR + timedelta(minutes=11)
     assert 100 < len(hook.told) < 250
     assert [one["job"] for one in logs if one["event"] == "finish_given_up"] == ["j1"]
+    assert "hook_failing default over" not in scene.told.kinds, "it never answered"
     given_up = [one for one in scene.told.notices if not one.lasts]
     assert [(one.about, one.facts["reason"]) for one in given_up] == [("j1", "given up: url: HTTP 500")]
 

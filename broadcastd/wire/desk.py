@@ -63,14 +63,9 @@ class Desk:
         name = fields.get("op", "broadcast")
         op = OPS.get(name) if isinstance(name, str) else None
         if op is None:
-<<<<<<< HEAD
-            return Refusal(ErrorCode.UNKNOWN_OP, f"unknown op {str(name)[:40]!r}; accepted: {', '.join(OPS)}")
-        refusal = _forbidden(access, name, op.rights, whole=op.whole)
-=======
             said = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
             return Refusal(ErrorCode.UNKNOWN_OP, f"unknown op {said}; accepted: {', '.join(OPS)}")
-        refusal = _forbidden(access, name, op)
->>>>>>> doors
+        refusal = _forbidden(access, name, op.rights, whole=op.whole)
         if refusal is not None:
             return refusal
         if name == "broadcast":

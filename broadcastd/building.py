@@ -41,6 +41,7 @@ from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
+from broadcastd.life import Life
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, LedgerSettings, Settings
 from broadcastd.wire.use_cases import UseCases
@@ -51,17 +52,17 @@ log = structlog.get_logger()
 class Parts:
     """All parts of one daemon. `open` builds them; `stack` closes them again."""
 
-    def __init__(self, settings: Settings, clock: Clock, stopping: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, clock: Clock, life: Life) -> None:
         self.settings = settings
         self.clock = clock
-        self._stopping = stopping
+        self.life = life
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Build them all. Raises BroadcastdError."""
         self.ledger = await self._open_ledger(stack)
-        builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
-        self.accounts = {name: builder.account(name) for name in self.settings.accounts}
-        self.quota_sources = builder.quota_sources
+        self.builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
+        self.accounts = {name: self.builder.account(name) for name in self.settings.accounts}
+        self.quota_sources = self.builder.quota_sources
         self.callbacks = self._build_callbacks(stack)
         await self.callbacks.restore()
         self._build_sending()
@@ -110,7 +111,7 @@ class Parts:
         rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
         self.use_cases = UseCases(
             self.intake, ledger, self.jobs, controls, rates, QuotaTable(self.quota_watches),
-            status, clock, self._stopping,
+            status, clock, self.life,
         )  # fmt: skip
 
     def _build_quotas(self) -> None:

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from broadcastd.background_settings import BackgroundSettings
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
@@ -57,14 +58,18 @@ class ServerSettings(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> "ServerSettings":
-        if self.host not in LOOPBACK and not (self.token and self.token.get_secret_value()):
-            raise ValueError(
-                f"listening on {self.host} (beyond loopback) needs server.token or server.token_file:"
-                " without one, anybody on the network could send to all your followers"
-            )
+        self.check_host(self.host)
         if self.token is not None and not self.token.get_secret_value():
             raise ValueError("server.token (or the file that server.token_file names) is empty")
         return self
+
+    def check_host(self, host: str) -> None:
+        """Raise ValueError, in plain words, when everybody could talk to an address of these settings."""
+        if host not in LOOPBACK and not (self.token and self.token.get_secret_value()):
+            raise ValueError(
+                f"listening on {host} (beyond loopback) needs server.token or server.token_file:"
+                " without one, anybody on the network could send to all your followers"
+            )
 
 
 class PoolSettings(Section):
@@ -337,5 +342,6 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     callback: CallbackSettings = CallbackSettings()
+    background: BackgroundSettings = BackgroundSettings()
     accounts: dict[str, AccountSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()

@@ -7,14 +7,18 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as BadEnvironmentError
 
+from broadcastd.background_settings import BackgroundSettings
 from broadcastd.errors import SettingsError
+from broadcastd.section import Section
 from broadcastd.settings import IDENTITY_OFF, ServerSettings, Settings
+
+S = TypeVar("S", bound=Section)
 
 FILE_VARIABLE = "BROADCASTD_CONFIG"
 PREFIX = "BROADCASTD_"
@@ -58,6 +62,16 @@ def load(path: Path | None) -> Settings:
 
 def load_server(path: Path | None) -> ServerSettings:
     """Only where the daemon listens: what the commands that talk to it need."""
+    return _load_section(path, "server", ServerSettings)
+
+
+def load_background(path: Path | None) -> BackgroundSettings:
+    """Only where a daemon in the background keeps its files, absolute."""
+    base = path.resolve().parent if path is not None else Path.cwd()
+    return _absolute_files(_load_section(path, "background", BackgroundSettings), base)
+
+
+def _load_section(path: Path | None, name: str, kind: type[S]) -> S:
     values = _read(path) if path is not None else {}
     base = path.resolve().parent if path is not None else Path.cwd()
     try:
@@ -67,9 +81,9 @@ def load_server(path: Path | None) -> ServerSettings:
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
     _secrets_from_files(merged, base)
     try:
-        return ServerSettings.model_validate(merged["server"])
+        return kind.model_validate(merged[name])
     except ValidationError as error:
-        lines = "\n".join(f"  server.{_in_words(problem)}" for problem in error.errors())
+        lines = "\n".join(f"  {name}.{_in_words(problem)}" for problem in error.errors())
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
 
 
@@ -93,6 +107,7 @@ class _Merge(BaseSettings):
     pool: dict[str, Any] = {}
     ledger: dict[str, Any] = {}
     callback: dict[str, Any] = {}
+    background: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
 
@@ -160,7 +175,13 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         there = _absolute_url(account.audience.url, base)
         audience = account.audience.model_copy(update={"url": there})
         accounts[name] = account.model_copy(update={"audience": audience})
-    return settings.model_copy(update={"ledger": ledger, "accounts": accounts})
+    background = _absolute_files(settings.background, base)
+    return settings.model_copy(update={"ledger": ledger, "accounts": accounts, "background": background})
+
+
+def _absolute_files(background: BackgroundSettings, base: Path) -> BackgroundSettings:
+    files = {name: str(base / getattr(background, name)) for name in ("pid_file", "log_file", "working_dir")}
+    return background.model_copy(update=files)
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -16,12 +16,34 @@ from broadcastd.settings import ServerSettings
 from broadcastd.wire.frames import parse
 from broadcastd.wire.framing import FrameSplitter, FramingError
 from broadcastd.wire.ops import OPS, broadcast
-from broadcastd.wire.use_cases import Lines, Replies, UseCases
+from broadcastd.wire.use_cases import Lines, Replies, ToTheEnd, UseCases
 from broadcastd.wire.views import Reply, refusal_view
 
 log = structlog.get_logger()
 
 READ_BYTES = 65536
+
+
+class Places:
+    """How many frames are being answered at the same time, over all connections."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether one more is too many."""
+        return self._taken >= self.most
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold one."""
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
 
 class Connection:
@@ -33,7 +55,7 @@ class Connection:
         writer: asyncio.StreamWriter,
         use: UseCases,
         settings: ServerSettings,
-        in_flight: asyncio.Semaphore,
+        in_flight: Places,
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -43,8 +65,21 @@ class Connection:
         self._splitter = FrameSplitter(settings.max_frame_bytes)
         self._ended = False
         self.replying = False
+        self.stays = False
+        """It is told how far the end of the daemon is."""
+        self._answered_any = False
         peer = writer.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if peer else "unknown"
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a client is likely to be waiting for an answer: it came for one, or has begun a frame."""
+        return self.replying or not self._answered_any or bool(self._splitter)
+
+    def change(self, settings: ServerSettings) -> None:
+        """Other limits and tokens, from the next frame on."""
+        self._settings = settings
+        self._splitter.change(settings.max_frame_bytes)
 
     async def serve(self) -> None:
         """Answer frames until the client leaves."""
@@ -55,7 +90,8 @@ class Connection:
                     await self._answer(line)
                 finally:
                     self.replying = False
-                if self._use.stopping.is_set():
+                    self._answered_any = True
+                if self._use.life.stopping.is_set():
                     return
         except FramingError as error:
             refusal = Refusal(error.code, error.message)
@@ -108,13 +144,16 @@ class Connection:
             self._log_refused(fields, {}, line)
             await self._send(refusal_view(fields))
             return
-        if self._in_flight.locked():
+        if self._in_flight.full:
             replies: Replies = Refusal(
                 ErrorCode.BUSY, "too many frames at once (server.max_frames_in_flight)"
             )
         else:
-            async with self._in_flight:
+            with self._in_flight.taken():
                 replies = await self._carry_out(fields)
+        if isinstance(replies, ToTheEnd):
+            self.stays = True
+            replies = replies.lines
         if isinstance(replies, AsyncIterator):
             await self._send_lines(replies)
             return

@@ -1,9 +1,9 @@
-"""The listening socket: counts connections, and hands each to a `Connection`."""
+"""The listening sockets: count connections, and hand each to a `Connection`."""
 
 import asyncio
 import contextlib
-import errno
 import socket
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,56 +13,94 @@ import structlog
 from broadcastd.errors import CannotListenError
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.settings import ServerSettings
-from broadcastd.wire.connection import Connection
-from broadcastd.wire.port_holder import port_holder
+from broadcastd.wire.binding import bound, why_not
+from broadcastd.wire.connection import Connection, Places
 from broadcastd.wire.use_cases import UseCases
 from broadcastd.wire.views import refusal_view
 
 log = structlog.get_logger()
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""The kernel's own bound (net.core.somaxconn): with socket activation, a restart's callers wait there."""
 LAST_REPLIES_S = 5.0
 """How long frames that were taken in may still be answered when the daemon stops."""
+FIRST_FRAME_S = 0.5
+"""How long who has just come in may take to say what it wants, when the daemon stops. Above `quiet_ms`."""
+
+LOOP_ROUNDS = 4
+"""From a connection that the loop has accepted to its task."""
 
 
 class Listener:
-    """An async context manager: listens while it is entered."""
+    """An async context manager: listens while it is entered.
 
-    def __init__(self, settings: ServerSettings, use: UseCases) -> None:
+    `sockets`: bound or listening ones from outside, to be used instead of `server.host` and `server.port`.
+    Ours are closed at the end; where somebody else has them open too (systemd), who comes then waits there.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, use: UseCases, sockets: Sequence[socket.socket] = ()
+    ) -> None:
         self._settings = settings
         self._use = use
-        self._in_flight = asyncio.Semaphore(settings.max_frames_in_flight)
+        self._sockets = list(sockets)
+        self._in_flight = Places(settings.max_frames_in_flight)
         self._serving: dict[asyncio.Task[None], Connection] = {}
+        self._servers: list[asyncio.Server] = []
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        sockets = self._sockets = self._sockets or bound(settings)
+        self.port: int = sockets[0].getsockname()[1]
+        self.hosts: Sequence[str] = [one.getsockname()[0] for one in sockets]
+        limit = 2 * settings.max_frame_bytes
         try:
-            self._server = await asyncio.start_server(
-                self._accepted,
-                settings.host,
-                settings.port,
-                backlog=BACKLOG,
-                limit=2 * settings.max_frame_bytes,
-            )
+            for one in sockets:
+                self._servers.append(
+                    await asyncio.start_server(self._accepted, sock=one, backlog=BACKLOG, limit=limit)
+                )
         except OSError as error:
-            raise CannotListenError(_why(error, settings)) from error
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        log.info("listening", host=settings.host, port=self.port)
+            await self.shut()
+            raise CannotListenError(why_not(error, settings)) from error
+        log.info("listening", hosts=self.hosts, port=self.port)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        await self.shut()
+        await self._hang_up(self._serving)
 
-    async def stop(self) -> None:
-        """Accept nobody more, answer what was taken in, and hang up."""
-        self._server.close()
-        for task, connection in list(self._serving.items()):
+    def change(self, settings: ServerSettings) -> None:
+        """Other limits and tokens, from now on. Raises ValueError where these would open it to everybody."""
+        for host in self.hosts:
+            settings.check_host(host)
+        self._settings = settings
+        self._in_flight.most = settings.max_frames_in_flight
+        for connection in self._serving.values():
+            connection.change(settings)
+
+    async def shut(self) -> None:
+        """Accept nobody more, and answer those who came in before."""
+        for server in self._servers:
+            server.close()
+        for _ in range(LOOP_ROUNDS):
+            await asyncio.sleep(0)
+        late = [task for task, one in self._serving.items() if one.awaits and not one.stays]
+        if late:
+            await asyncio.wait(late, timeout=FIRST_FRAME_S)
+
+    async def dismiss(self) -> None:
+        """Hang up, once what was taken in is answered. Who is told how far the end is stays."""
+        await self._hang_up({task: one for task, one in self._serving.items() if not one.stays})
+
+    async def _hang_up(self, whom: dict[asyncio.Task[None], Connection]) -> None:
+        tasks = list(whom)
+        for task, connection in whom.items():
             if not connection.replying:
                 task.cancel()
-        if self._serving:
-            _, slow = await asyncio.wait(list(self._serving), timeout=LAST_REPLIES_S)
+        if tasks:
+            _, slow = await asyncio.wait(tasks, timeout=LAST_REPLIES_S)
             for task in slow:
                 task.cancel()
             await asyncio.gather(*slow, return_exceptions=True)
@@ -85,15 +123,3 @@ class Listener:
                 await connection.close()
         finally:
             del self._serving[task]
-
-
-def _why(error: OSError, settings: ServerSettings) -> str:
-    where = f"{settings.host}:{settings.port}"
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"{where} is in use by {port_holder(settings.port)}; choose another with server.port"
-            " (9090 is also the default of Prometheus and Cockpit)"
-        )
-    if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
-        return f"{settings.host} is no address of this machine (server.host)"
-    return f"cannot listen on {where}: {error.strerror or error}"

@@ -9,7 +9,7 @@ from broadcastd.delivery.intake import DryRun
 from broadcastd.delivery.report import chunk_facts
 from broadcastd.model import Job
 from broadcastd.refusals import ErrorCode, Refusal
-from broadcastd.wire import control_ops, people_ops, quota_ops, rate_ops
+from broadcastd.wire import control_ops, life_ops, people_ops, quota_ops, rate_ops
 from broadcastd.wire.frames import BroadcastFrame, Name, check
 from broadcastd.wire.use_cases import JobFrame, Lines, OpFrame, Replies, UseCases
 from broadcastd.wire.views import accepted_view, dry_run_view, refusal_view
@@ -95,7 +95,7 @@ async def _progress(use: UseCases, job: Job, every_s: float) -> Lines:
         yield {"ok": True, **use.line(job), "rate_per_s": round(rate_per_s, 1), "eta_s": eta_s}
         if job.state.is_terminal:
             return
-        if await use.stops_within(every_s):
+        if await use.life.stops_within(every_s):
             yield Refusal(
                 ErrorCode.DRAINING, "broadcastd is stopping; the job goes on when it is back", job.id
             )
@@ -119,6 +119,8 @@ OPS: Mapping[str, Callable[[UseCases, dict[str, Any]], Awaitable[Replies]]] = {
     "rate": rate_ops.rate,
     "drain": control_ops.drain,
     "adopt": control_ops.adopt,
+    "reload": life_ops.reload,
+    "stop": life_ops.stop,
     "quota": quota_ops.quota,
     "clear_quota": quota_ops.clear_quota,
     "who": people_ops.who,

@@ -1,6 +1,5 @@
 """What the ops call, and what several of them need."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.quota_table import QuotaTable
 from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.status import Status
+from broadcastd.life import Life
 from broadcastd.model import Job
 from broadcastd.ports import Ledger
 from broadcastd.refusals import ErrorCode, Refusal
@@ -19,7 +19,16 @@ from broadcastd.wire.views import Reply, job_line, job_view
 
 Lines = AsyncIterator[Reply | Refusal | Sequence[Reply]]
 """Of an op that answers with many lines; several may come at once."""
-Replies = Reply | Refusal | Lines
+
+
+@dataclass(frozen=True, slots=True)
+class ToTheEnd:
+    """Lines that go on while the daemon drains: their connection is the last to be hung up."""
+
+    lines: Lines
+
+
+Replies = Reply | Refusal | Lines | ToTheEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,7 @@ class UseCases:
     quotas: QuotaTable
     status: Status
     clock: Clock
-    stopping: asyncio.Event
+    life: Life
 
     async def find(self, job_id: str) -> Job | Refusal:
         """A job by its id."""
@@ -48,14 +57,6 @@ class UseCases:
     def line(self, job: Job) -> Reply:
         """A job in a list."""
         return job_line(job, self.jobs.get(job.no), self.ledger.trouble)
-
-    async def stops_within(self, within_s: float) -> bool:
-        """Wait; whether the daemon was told to stop meanwhile."""
-        try:
-            async with asyncio.timeout(within_s):
-                return await self.stopping.wait()
-        except TimeoutError:
-            return False
 
 
 class OpFrame(Frame):

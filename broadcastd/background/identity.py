@@ -28,6 +28,11 @@ class Identity:
             raise CannotStartError(
                 f"the rights of {self.name} cannot be taken on: {error.strerror}"
             ) from error
+        for program in (os.__file__, __file__):
+            if not os.access(program, os.R_OK):
+                raise CannotStartError(
+                    f"{self.name} cannot read the program ({program}): install it where everybody may look"
+                )
         os.environ.update(HOME=self.home, USER=self.name, LOGNAME=self.name)
         os.environ.pop("XDG_STATE_HOME", None)
 

@@ -1,6 +1,7 @@
 """`broadcastd start` and `broadcastd restart`."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,13 +70,13 @@ def _launch_of(path: Path, settings: Settings, options: StartOptions) -> Launch:
         log_file=(options.log_file or Path(background.log_file)).absolute(),
         umask=background.umask_bits,
         working_dir=Path(background.working_dir),
-        serve=lambda daemon: _serve(path, settings, daemon),
+        serve=_server(path, settings),
         identity=identity_of(options.user or background.user, options.group or background.group),
     )
 
 
-def _serve(path: Path, settings: Settings, daemon: Background) -> None:
-    """In the background: see `Launch.serve`."""
+def _server(path: Path, settings: Settings) -> Callable[[Background], None]:
+    """What runs in the background. What it needs is imported now: it has all rights yet."""
     import structlog
     import uvloop
 
@@ -83,13 +84,17 @@ def _serve(path: Path, settings: Settings, daemon: Background) -> None:
     from broadcastd.activation import Inherited
     from broadcastd.app import Surroundings, serve
 
-    log.configure(settings.log.level)
-    if not os.access(path, os.R_OK):
-        structlog.get_logger().warning("settings_not_readable", path=str(path), why="reload will not work")
-    surroundings = Surroundings(
-        read=lambda: settings_file.load(path),
-        sockets=Inherited(frames=tuple(daemon.sockets)),
-        reopen_log=daemon.log_file.reopen,
-        ready=daemon.ready,
-    )
-    uvloop.run(serve(settings, surroundings))
+    def run(daemon: Background) -> None:
+        log.configure(settings.log.level)
+        if not os.access(path, os.R_OK):
+            why = "broadcastd reload will not work"
+            structlog.get_logger().warning("settings_not_readable", path=str(path), why=why)
+        surroundings = Surroundings(
+            read=lambda: settings_file.load(path),
+            sockets=Inherited(frames=tuple(daemon.sockets)),
+            reopen_log=daemon.log_file.reopen,
+            ready=daemon.ready,
+        )
+        uvloop.run(serve(settings, surroundings))
+
+    return run

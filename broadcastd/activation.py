@@ -34,28 +34,28 @@ def inherited(environment: MutableMapping[str, str], first_fd: int = FIRST_FD) -
     names += [""] * (int(count) - len(names))
     frames, http = [], []
     for number in range(int(count)):
-        found = _listening(first_fd + number, names[number])
-        if names[number] == HTTP:
-            http.append(found)
-        elif int(count) == 1 or names[number].startswith("broadcastd"):
-            frames.append(found)
-        else:
+        name = names[number]
+        if not (int(count) == 1 or name == HTTP or name.startswith("broadcastd")):
             raise CannotListenError(
-                f"an inherited socket is named {names[number]!r}; accepted (FileDescriptorName=):"
-                f" broadcastd, {HTTP}"
+                f"an inherited socket is named {name!r}; accepted (FileDescriptorName=): broadcastd, {HTTP}"
             )
+        (http if name == HTTP else frames).append(_listening(first_fd + number, name))
     return Inherited(tuple(frames), tuple(http))
 
 
 def _listening(descriptor: int, name: str) -> socket.socket:
     where = f"the inherited socket {name or 'without a name'} (descriptor {descriptor})"
+    found = None
     try:
         os.set_inheritable(descriptor, False)
         found = socket.socket(fileno=descriptor)
         is_tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
         listens = is_tcp and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
+        if found is not None:
+            found.detach()
         raise CannotListenError(f"{where} cannot be used: {error.strerror}") from error
     if not listens:
+        found.close()
         raise CannotListenError(f"{where} is not a listening TCP socket (ListenStream=HOST:PORT)")
     return found

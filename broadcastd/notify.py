@@ -18,11 +18,7 @@ class Notifier:
     def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
         self.watchdog_s = watchdog_s
         """How long systemd bears silence (WatchdogSec); None: it does not watch."""
-        self._socket: socket.socket | None = None
-        if address.startswith(("/", "@")):
-            self._address = "\0" + address[1:] if address.startswith("@") else address
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.settimeout(SEND_S)
+        self._address = "\0" + address[1:] if address.startswith("@") else address
 
     @classmethod
     def taken_from(cls, environment: MutableMapping[str, str]) -> "Notifier":
@@ -55,6 +51,7 @@ class Notifier:
         self._tell("WATCHDOG=1")
 
     def _tell(self, *lines: str) -> None:
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.sendto("\n".join(lines).encode(), self._address)
+        if self._address:
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+                there.settimeout(SEND_S)
+                there.sendto("\n".join(lines).encode(), self._address)

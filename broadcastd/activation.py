@@ -32,7 +32,8 @@ def inherited(environment: MutableMapping[str, str], first_fd: int = FIRST_FD) -
     if for_whom != str(os.getpid()) or not count.isdecimal():
         return Inherited()
     names += [""] * (int(count) - len(names))
-    frames, http = [], []
+    frames: list[socket.socket] = []
+    http: list[socket.socket] = []
     for number in range(int(count)):
         name = names[number]
         if not (int(count) == 1 or name == HTTP or name.startswith("broadcastd")):

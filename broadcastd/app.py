@@ -141,7 +141,7 @@ class Daemon:
         """Take frames until told to stop, and drain."""
         parts = self._parts
         sockets = self._surroundings.sockets.frames
-        async with Listener(self._settings.server, parts.use_cases, sockets) as listener:
+        async with Listener(self._settings.server, parts.desk, self._life.stopping, sockets) as listener:
             self._live = LiveSettings(
                 self._settings, self._surroundings.read or (lambda: self._settings), Living(parts, listener)
             )

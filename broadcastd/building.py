@@ -44,6 +44,7 @@ from broadcastd.ledgers.sql import SqlLedger
 from broadcastd.life import Life
 from broadcastd.ports import Opening
 from broadcastd.settings import IDENTITY_OFF, LedgerSettings, Settings
+from broadcastd.wire.desk import Desk
 from broadcastd.wire.use_cases import UseCases
 
 log = structlog.get_logger()
@@ -109,10 +110,11 @@ class Parts:
         )  # fmt: skip
         controls = Controls(ledger, self.jobs, self.dispatcher, self.closer, self.account_holds, clock)
         rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
-        self.use_cases = UseCases(
+        use = UseCases(
             self.intake, ledger, self.jobs, controls, rates, QuotaTable(self.quota_watches),
             status, clock, self.life,
         )  # fmt: skip
+        self.desk = Desk(use, settings.server)
 
     def _build_quotas(self) -> None:
         ledger, jobs, clock = self.ledger, self.jobs, self.clock

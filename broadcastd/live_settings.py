@@ -79,6 +79,7 @@ CHANNEL_SECTIONS = ("custom", "template", "subscribe", "mass")
 
 LIVE: Mapping[str, Apply] = {
     "server.token": _listener,
+    "server.tokens": _listener,
     "server.max_frame_bytes": _listener,
     "server.max_connections": _listener,
     "server.max_frames_in_flight": _listener,

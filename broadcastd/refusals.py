@@ -12,6 +12,7 @@ class ErrorCode(Enum):
     FRAME_TOO_LARGE = "frame_too_large", False
     TOO_SLOW = "too_slow", True
     UNAUTHORIZED = "unauthorized", False
+    FORBIDDEN = "forbidden", False
     UNKNOWN_OP = "unknown_op", False
     UNKNOWN_ACCOUNT = "unknown_account", False
     UNKNOWN_JOB = "unknown_job", False

@@ -18,9 +18,9 @@ from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettin
 from broadcastd.keywords import fitted
 from broadcastd.model import OnUnknown
 from broadcastd.section import Seconds, Section, check_port
+from broadcastd.server_settings import ServerSettings
 from broadcastd.texts import check_text, fill, has_placeholder
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_QUERY = (
     "SELECT id, openid FROM tp_receiver WHERE (expire_time > :now OR send_status = 1) AND receive_status = 1"
 )
@@ -38,38 +38,6 @@ def _known_timezone(name: str) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise ValueError("accepted: a name like Asia/Shanghai") from error
     return name
-
-
-class ServerSettings(Section):
-    """The listener."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(9090, ge=0, le=65535)
-    token: SecretStr | None = None
-    max_frame_bytes: int = Field(65536, ge=256, le=16 * 1024 * 1024)
-    max_connections: int = Field(1000, ge=1)
-    max_frames_in_flight: int = Field(500, ge=1)
-    idle_timeout_s: Seconds = 300
-    frame_timeout_s: Seconds = 10
-    reply_timeout_s: Seconds = 30
-    quiet_ms: int = Field(200, ge=1)
-    dedupe_window_s: float = Field(600, ge=0)
-    drain_s: Seconds = 30
-
-    @model_validator(mode="after")
-    def _guarded(self) -> "ServerSettings":
-        self.check_host(self.host)
-        if self.token is not None and not self.token.get_secret_value():
-            raise ValueError("server.token (or the file that server.token_file names) is empty")
-        return self
-
-    def check_host(self, host: str) -> None:
-        """Raise ValueError, in plain words, when everybody could talk to an address of these settings."""
-        if host not in LOOPBACK and not (self.token and self.token.get_secret_value()):
-            raise ValueError(
-                f"listening on {host} (beyond loopback) needs server.token or server.token_file:"
-                " without one, anybody on the network could send to all your followers"
-            )
 
 
 class PoolSettings(Section):

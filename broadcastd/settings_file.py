@@ -16,7 +16,8 @@ from pydantic_settings import SettingsError as BadEnvironmentError
 from broadcastd.background_settings import BackgroundSettings
 from broadcastd.errors import SettingsError
 from broadcastd.section import Section
-from broadcastd.settings import IDENTITY_OFF, ServerSettings, Settings
+from broadcastd.server_settings import ServerSettings
+from broadcastd.settings import IDENTITY_OFF, Settings
 
 S = TypeVar("S", bound=Section)
 
@@ -28,6 +29,7 @@ SECRET_WORDS = ("token", "password", "secret", "url", "aes_key", "forward_to")
 # Keys that may be given as `<key>_file`: the secret is then the file's content.
 FILE_KEYS = (
     ("server", "token"),
+    ("server", "tokens", "*", "token"),
     ("ledger", "url"),
     ("accounts", "*", "app_secret"),
     ("accounts", "*", "audience", "url"),

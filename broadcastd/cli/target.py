@@ -92,9 +92,8 @@ def config_option(command: F) -> F:
 def find_target(config: Path | None, host: str | None, port: int | None) -> Target:
     """The daemon that the settings and options name."""
     server = settings_file.load_server(config or settings_file.find())
-    token = server.token.get_secret_value() if server.token else None
     listens = "127.0.0.1" if server.host in EVERYWHERE else server.host
-    return Target(host or listens, port or server.port, token or None)
+    return Target(host or listens, port or server.port, server.own_token)
 
 
 def print_json(value: Any) -> None:

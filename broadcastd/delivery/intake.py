@@ -85,20 +85,6 @@ class Intake:
 
     async def submit(self, request: Request) -> Accepted | DryRun | Refusal:
         """Accept a job, or say why not. An `Accepted` is on disk and will be sent whatever happens."""
-        verdict = await self._submit(request)
-        if isinstance(verdict, Refusal):
-            log.warning(
-                "broadcast_refused",
-                error=verdict.code.word,
-                message=verdict.message,
-                account=request.account,
-                key=request.key,
-                ref=request.ref,
-                content=request.content[:CONTENT_SHOWN],
-            )
-        return verdict
-
-    async def _submit(self, request: Request) -> Accepted | DryRun | Refusal:
         if self.closed:
             return draining(self)
         account = self._accounts.get(request.account)

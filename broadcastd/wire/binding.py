@@ -4,7 +4,7 @@ import errno
 import socket
 
 from broadcastd.errors import CannotListenError
-from broadcastd.settings import ServerSettings
+from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.port_holder import port_holder
 
 

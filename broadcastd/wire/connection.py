@@ -2,48 +2,23 @@
 
 import asyncio
 import contextlib
-import hmac
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 import structlog
 
-from broadcastd.delivery.intake import CONTENT_SHOWN, incident
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.refusals import ErrorCode, Refusal
-from broadcastd.settings import ServerSettings
+from broadcastd.server_settings import ServerSettings
+from broadcastd.wire.desk import Desk
 from broadcastd.wire.frames import parse
 from broadcastd.wire.framing import FrameSplitter, FramingError
-from broadcastd.wire.ops import OPS, broadcast
-from broadcastd.wire.use_cases import Lines, Replies, ToTheEnd, UseCases
+from broadcastd.wire.use_cases import Lines
 from broadcastd.wire.views import Reply, refusal_view
 
 log = structlog.get_logger()
 
 READ_BYTES = 65536
-
-
-class Places:
-    """How many frames are being answered at the same time, over all connections."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._taken = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether one more is too many."""
-        return self._taken >= self.most
-
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold one."""
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
 
 
 class Connection:
@@ -53,15 +28,15 @@ class Connection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        use: UseCases,
+        desk: Desk,
         settings: ServerSettings,
-        in_flight: Places,
+        stopping: asyncio.Event,
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._use = use
+        self._desk = desk
         self._settings = settings
-        self._in_flight = in_flight
+        self._stopping = stopping
         self._splitter = FrameSplitter(settings.max_frame_bytes)
         self._ended = False
         self.replying = False
@@ -91,12 +66,12 @@ class Connection:
                 finally:
                     self.replying = False
                     self._answered_any = True
-                if self._use.life.stopping.is_set():
+                if self._stopping.is_set():
                     return
         except FramingError as error:
             refusal = Refusal(error.code, error.message)
-            self._log_refused(refusal, {}, self._splitter.take_rest())
-            await self._send(refusal_view(refusal))
+            rest = self._splitter.take_rest()
+            await self._send(refusal_view(self._desk.refused(refusal, {}, self._peer, len(rest))))
         except (ConnectionError, TimeoutError):
             # The old client leaves without reading its reply; who does not read theirs is cut off.
             pass
@@ -141,26 +116,14 @@ class Connection:
     async def _answer(self, line: bytes) -> None:
         fields = parse(line)
         if isinstance(fields, Refusal):
-            self._log_refused(fields, {}, line)
-            await self._send(refusal_view(fields))
+            await self._send(refusal_view(self._desk.refused(fields, {}, self._peer, len(line))))
             return
-        if self._in_flight.full:
-            replies: Replies = Refusal(
-                ErrorCode.BUSY, "too many frames at once (server.max_frames_in_flight)"
-            )
-        else:
-            with self._in_flight.taken():
-                replies = await self._carry_out(fields)
-        if isinstance(replies, ToTheEnd):
-            self.stays = True
-            replies = replies.lines
+        replies = await self._desk.answer(fields, self._peer)
         if isinstance(replies, AsyncIterator):
+            self.stays = fields.get("op") == "stop"
             await self._send_lines(replies)
-            return
-        if isinstance(replies, Refusal):
-            self._log_refused(replies, fields, line)
-            replies = refusal_view(replies)
-        await self._send(replies)
+        else:
+            await self._send(refusal_view(replies) if isinstance(replies, Refusal) else replies)
 
     async def _send_lines(self, lines: Lines) -> None:
         try:
@@ -169,43 +132,6 @@ class Connection:
         except LedgerUnavailableError as error:
             # In the middle of a list, so that nobody takes it for a whole one.
             await self._send(refusal_view(Refusal(ErrorCode.NOT_DURABLE, str(error))))
-
-    async def _carry_out(self, fields: dict[str, Any]) -> Replies:
-        """Call the op. Whatever goes wrong inside is one frame's trouble: the reply says so."""
-        refusal = self._unauthorized(fields.get("token"))
-        if refusal is not None:
-            return refusal
-        name = fields.get("op", "broadcast")
-        if name == "broadcast":
-            fields.pop("op", None)
-            log.info(
-                "frame_received",
-                peer=self._peer,
-                key=_short(fields.get("key")),
-                flag=_short(fields.get("flag")),
-            )
-        command = broadcast if name == "broadcast" else OPS.get(name) if isinstance(name, str) else None
-        if command is None:
-            known = ", ".join(["broadcast", *OPS])
-            return Refusal(ErrorCode.UNKNOWN_OP, f"unknown op {str(name)[:40]!r}; accepted: {known}")
-        try:
-            return await command(self._use, fields)
-        except LedgerUnavailableError as error:
-            return Refusal(ErrorCode.NOT_DURABLE, str(error))
-        except Exception:
-            name = incident()
-            log.exception("frame_failed", incident=name, peer=self._peer)
-            return Refusal(ErrorCode.INTERNAL, f"an internal error, {name} in the log of broadcastd")
-
-    def _unauthorized(self, token: Any) -> Refusal | None:
-        wanted = self._settings.token
-        if wanted is None or not wanted.get_secret_value():
-            return None
-        if isinstance(token, str) and hmac.compare_digest(
-            token.encode("utf-8", "surrogatepass"), wanted.get_secret_value().encode()
-        ):
-            return None
-        return Refusal(ErrorCode.UNAUTHORIZED, "token is missing" if token is None else "token is wrong")
 
     async def _send(self, *replies: Reply) -> None:
         try:
@@ -227,19 +153,6 @@ class Connection:
                 await self._writer.wait_closed()
         self._writer.transport.abort()
 
-    def _log_refused(self, refusal: Refusal, fields: dict[str, Any], line: bytes) -> None:
-        """The old client reads no answer: the log must say what became of its frame."""
-        content = fields.get("content")
-        log.warning(
-            "frame_refused",
-            peer=self._peer,
-            error=refusal.code.word,
-            message=refusal.message,
-            key=_short(fields.get("key")),
-            content=content[:CONTENT_SHOWN] if isinstance(content, str) else None,
-            bytes=len(line),
-        )
-
 
 def _views(reply: Reply | Refusal | Sequence[Reply]) -> Sequence[Reply]:
     if isinstance(reply, Refusal):
@@ -252,7 +165,3 @@ def _is_object(rest: bytes) -> bool:
         return isinstance(orjson.loads(rest), dict)
     except ValueError:
         return False
-
-
-def _short(value: Any) -> str | None:
-    return None if value is None else str(value)[:128]

@@ -7,7 +7,7 @@ from pydantic import Field
 from broadcastd.errors import SettingsError
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.wire.frames import check
-from broadcastd.wire.use_cases import Lines, OpFrame, Replies, ToTheEnd, UseCases
+from broadcastd.wire.use_cases import Lines, OpFrame, Replies, UseCases
 
 
 class StopFrame(OpFrame):
@@ -23,7 +23,7 @@ async def stop(use: UseCases, fields: dict[str, Any]) -> Replies:
         return frame
     line = _stop_line(use, "stopping")
     use.life.stopping.set()
-    return line if frame.every_s is None else ToTheEnd(_stop_lines(use, frame.every_s))
+    return line if frame.every_s is None else _stop_lines(use, frame.every_s)
 
 
 async def _stop_lines(use: UseCases, every_s: float) -> Lines:

@@ -12,10 +12,10 @@ import structlog
 
 from broadcastd.errors import CannotListenError
 from broadcastd.refusals import ErrorCode, Refusal
-from broadcastd.settings import ServerSettings
+from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.binding import bound, why_not
-from broadcastd.wire.connection import Connection, Places
-from broadcastd.wire.use_cases import UseCases
+from broadcastd.wire.connection import Connection
+from broadcastd.wire.desk import Desk
 from broadcastd.wire.views import refusal_view
 
 log = structlog.get_logger()
@@ -39,12 +39,16 @@ class Listener:
     """
 
     def __init__(
-        self, settings: ServerSettings, use: UseCases, sockets: Sequence[socket.socket] = ()
+        self,
+        settings: ServerSettings,
+        desk: Desk,
+        stopping: asyncio.Event,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._settings = settings
-        self._use = use
+        self._desk = desk
+        self._stopping = stopping
         self._sockets = list(sockets)
-        self._in_flight = Places(settings.max_frames_in_flight)
         self._serving: dict[asyncio.Task[None], Connection] = {}
         self._servers: list[asyncio.Server] = []
 
@@ -76,7 +80,7 @@ class Listener:
         for host in self.hosts:
             settings.check_host(host)
         self._settings = settings
-        self._in_flight.most = settings.max_frames_in_flight
+        self._desk.change(settings)
         for connection in self._serving.values():
             connection.change(settings)
 
@@ -106,7 +110,7 @@ class Listener:
             await asyncio.gather(*slow, return_exceptions=True)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self._use, self._settings, self._in_flight)
+        connection = Connection(reader, writer, self._desk, self._settings, self._stopping)
         task = asyncio.current_task()
         assert task is not None
         if len(self._serving) >= self._settings.max_connections:

@@ -1,10 +1,12 @@
 """The ops: each parses its frame, calls one use case, and replies. One row of `OPS` each."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from broadcastd.access import Right
 from broadcastd.delivery.intake import DryRun
 from broadcastd.delivery.report import chunk_facts
 from broadcastd.model import Job
@@ -12,7 +14,7 @@ from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.wire import control_ops, life_ops, people_ops, quota_ops, rate_ops
 from broadcastd.wire.frames import BroadcastFrame, Name, check
 from broadcastd.wire.use_cases import JobFrame, Lines, OpFrame, Replies, UseCases
-from broadcastd.wire.views import accepted_view, dry_run_view, refusal_view
+from broadcastd.wire.views import accepted_view, dry_run_view
 
 
 class JobsFrame(OpFrame):
@@ -34,9 +36,12 @@ async def broadcast(use: UseCases, fields: dict[str, Any]) -> Replies:
     frame = check(BroadcastFrame, fields)
     if isinstance(frame, Refusal):
         return frame
+    refusal = use.not_covered(frame.account)
+    if refusal is not None:
+        return refusal
     verdict = await use.intake.submit(frame.request())
     if isinstance(verdict, Refusal):
-        return refusal_view(verdict)  # the intake has logged it
+        return verdict
     if isinstance(verdict, DryRun):
         return dry_run_view(verdict)
     forecast = None if verdict.repeat else use.intake.forecast(verdict.job)
@@ -52,7 +57,11 @@ async def ping(use: UseCases, fields: dict[str, Any]) -> Replies:
 async def info(use: UseCases, fields: dict[str, Any]) -> Replies:
     """Say how the daemon is."""
     frame = check(OpFrame, fields)
-    return frame if isinstance(frame, Refusal) else {"ok": True, "op": "info", **use.status.whole()}
+    if isinstance(frame, Refusal):
+        return frame
+    whole = use.status.whole()
+    accounts = {name: one for name, one in whole["accounts"].items() if use.access.covers(name)}
+    return {"ok": True, "op": "info", **whole, "accounts": accounts}
 
 
 async def job(use: UseCases, fields: dict[str, Any]) -> Replies:
@@ -70,7 +79,9 @@ async def jobs(use: UseCases, fields: dict[str, Any]) -> Replies:
     frame = check(JobsFrame, fields)
     if isinstance(frame, Refusal):
         return frame
-    found = await use.ledger.jobs(frame.limit, only_open=frame.open, account=frame.account)
+    found = await use.listed(frame.limit, only_open=frame.open, account=frame.account)
+    if isinstance(found, Refusal):
+        return found
     return {"ok": True, "jobs": [use.line(one) for one in found]}
 
 
@@ -106,24 +117,38 @@ async def _progress(use: UseCases, job: Job, every_s: float) -> Lines:
         before_s, ended_before = now_s, job.round.ended
 
 
-OPS: Mapping[str, Callable[[UseCases, dict[str, Any]], Awaitable[Replies]]] = {
-    "ping": ping,
-    "info": info,
-    "job": job,
-    "jobs": jobs,
-    "tail": tail,
-    "pause": control_ops.pause,
-    "resume": control_ops.resume,
-    "cancel": control_ops.cancel,
-    "retry": control_ops.retry,
-    "rate": rate_ops.rate,
-    "drain": control_ops.drain,
-    "adopt": control_ops.adopt,
-    "reload": life_ops.reload,
-    "stop": life_ops.stop,
-    "quota": quota_ops.quota,
-    "clear_quota": quota_ops.clear_quota,
-    "who": people_ops.who,
-    "report": people_ops.report,
-    "verify": people_ops.verify,
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A row of the table."""
+
+    call: Callable[[UseCases, dict[str, Any]], Awaitable[Replies]]
+    rights: tuple[Right, ...]
+    """One of them is needed."""
+    whole: bool = False
+    """It is about the whole daemon: not for a token that is for some accounts only."""
+
+
+SEND, READ, CONTROL = Right.SEND, Right.READ, Right.CONTROL
+
+OPS: Mapping[str, Op] = {
+    "broadcast": Op(broadcast, (SEND,)),
+    "ping": Op(ping, (SEND, READ, CONTROL)),
+    "info": Op(info, (READ,)),
+    "job": Op(job, (SEND, READ)),
+    "jobs": Op(jobs, (READ,)),
+    "tail": Op(tail, (SEND, READ)),
+    "pause": Op(control_ops.pause, (CONTROL,)),
+    "resume": Op(control_ops.resume, (CONTROL,)),
+    "cancel": Op(control_ops.cancel, (CONTROL,)),
+    "retry": Op(control_ops.retry, (CONTROL,)),
+    "rate": Op(rate_ops.rate, (READ, CONTROL)),
+    "drain": Op(control_ops.drain, (CONTROL,), whole=True),
+    "adopt": Op(control_ops.adopt, (CONTROL,), whole=True),
+    "reload": Op(life_ops.reload, (CONTROL,), whole=True),
+    "stop": Op(life_ops.stop, (CONTROL,), whole=True),
+    "quota": Op(quota_ops.quota, (READ,)),
+    "clear_quota": Op(quota_ops.clear_quota, (CONTROL,)),
+    "who": Op(people_ops.who, (READ,)),
+    "report": Op(people_ops.report, (READ,)),
+    "verify": Op(people_ops.verify, (READ,)),
 }

@@ -26,7 +26,10 @@ async def quota(use: UseCases, fields: dict[str, Any]) -> Replies:
     frame = check(QuotaFrame, fields)
     if isinstance(frame, Refusal):
         return frame
-    names = use.quotas.accounts if frame.account is None else [frame.account]
+    account = use.named(frame.account)
+    if isinstance(account, Refusal):
+        return account
+    names = use.quotas.accounts if account is None else [account]
     accounts: dict[str, Any] = {}
     # At once: one account's trouble must not keep another's figures back.
     for name, rows in zip(names, await asyncio.gather(*map(use.quotas.rows, names)), strict=True):
@@ -41,5 +44,5 @@ async def clear_quota(use: UseCases, fields: dict[str, Any]) -> Replies:
     frame = check(ClearQuotaFrame, fields)
     if isinstance(frame, Refusal):
         return frame
-    refusal = await use.quotas.clear(frame.account)
+    refusal = use.not_covered(frame.account) or await use.quotas.clear(frame.account)
     return refusal or {"ok": True, "op": "clear_quota", "account": frame.account}

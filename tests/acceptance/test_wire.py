@@ -248,7 +248,7 @@ def test_content_that_can_never_be_sent_is_refused_and_logged(daemon: DaemonProc
     reply = daemon.call({"content": "長" * 700, "key": "order-long"})
     assert reply["error"] == "bad_content"
     assert "2048" in reply["message"]
-    logged = next(line for line in daemon.events("broadcast_refused") if line["key"] == "order-long")
+    logged = next(line for line in daemon.events("frame_refused") if line["key"] == "order-long")
     assert logged["content"].startswith("長長長")
 
 

@@ -37,9 +37,8 @@ def test_keys_are_compared_down_to_the_value_or_the_pattern() -> None:
 def test_accounts_match_a_star_and_come_and_go_whole() -> None:
     one = {"audience": {"url": "sqlite:///x"}, "channels": ["custom"]}
     old = _settings(accounts={"a": one, "b": one})
-    new = _settings(
-        accounts={"a": {**one, "custom": {"text": "new"}, "templates": {"t": {"template_id": "T"}}}, "c": one}
-    )
+    changed = {**one, "custom": {"text": "new"}, "templates": {"t": {"template_id": "T"}}}
+    new = _settings(accounts={"a": changed, "c": one})
     found = _keys(old, new, "accounts.*.custom.text", "accounts.*.templates")
     assert found == [
         ("accounts.a.custom.text", True), ("accounts.a.templates", True),

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from broadcastd.settings import AccountSettings, AudienceSettings, LedgerSettings, ServerSettings, Settings
+from broadcastd.server_settings import ServerSettings
+from broadcastd.settings import AccountSettings, AudienceSettings, LedgerSettings, Settings
 
 URL = "mysql://site:s3cret@db/site"
 ACCOUNT = {"audience": {"url": URL}, "template": {"template_id": "T1"}}

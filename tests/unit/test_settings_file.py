@@ -237,7 +237,7 @@ OPTIONAL = {
 # A table of the site's own words; the shipped ones are an example.
 EXAMPLES = {"accounts.default.template.data"}
 # Sections of which there may be many; the shipped file shows one, commented out.
-NAMED = ("templates", "subscriptions")
+NAMED = ("templates", "subscriptions", "tokens")
 
 
 def keys(model, where=()):
@@ -306,12 +306,20 @@ def test_the_shipped_file_lists_every_key_with_its_default(name, default):
         assert shown == (list(default) if isinstance(default, tuple) else default)
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", ["templates", "subscriptions"])
 def test_the_shipped_file_shows_how_to_add_a_template(file, name):
     text = SHIPPED.read_text(encoding="utf-8")
     shown = text[text.index(f"# [accounts.default.{name}.repair]") :].partition("\n\n")[0]
     account = settings_file.load(file(text + re.sub(r"(?m)^# ", "", shown))).accounts["default"]
     assert getattr(account, name)["repair"].data["thing1"] == "{content}"
+
+
+def test_the_shipped_file_shows_how_to_add_a_token(file):
+    text = SHIPPED.read_text(encoding="utf-8")
+    shown = text[text.index("# [server.tokens.shop]") :].partition("\n\n")[0]
+    shown = shown.replace('token_file = "shop.token"', 'token = "t"')
+    server = settings_file.load(file(text + re.sub(r"(?m)^# ", "", shown))).server
+    assert [(name, one.rights) for name, one in server.tokens.items()] == [("shop", ("send",))]
 
 
 # -- the account's id and secret ---------------------------------------------------------------------------

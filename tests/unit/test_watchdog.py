@@ -17,7 +17,7 @@ class Noting(Notifier):
         self.said += lines
 
 
-class Ended(Exception):
+class ScriptEndedError(Exception):
     """The script of this test is at its end."""
 
 
@@ -32,13 +32,13 @@ class Clock(FakeClock):
         await super().sleep(delay_s)
         self._left -= 1
         if not self._left:
-            raise Ended
+            raise ScriptEndedError
 
 
 def _run(watchdog: Watchdog) -> None:
     try:
         asyncio.run(watchdog.run())
-    except Ended:
+    except ScriptEndedError:
         return
 
 

@@ -24,7 +24,7 @@ BACKLOG = 4096
 """The kernel's own bound (net.core.somaxconn): with socket activation, a restart's callers wait there."""
 LAST_REPLIES_S = 5.0
 """How long frames that were taken in may still be answered when the daemon stops."""
-FIRST_FRAME_S = 0.5
+FIRST_FRAME_S = 1.0
 """How long who has just come in may take to say what it wants, when the daemon stops. Above `quiet_ms`."""
 
 LOOP_ROUNDS = 4

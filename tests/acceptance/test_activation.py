@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from bed.daemon import DaemonProcess
 from bed.endpoint import CountingEndpoint, counting_endpoint
 from bed.ports import eventually
 from bed.site import openid, sqlite_site
+from bed.wire import RawClient
 
 # What systemd does: the sockets from descriptor 3 on, the environment in words, and then exec.
 AS_SYSTEMD = 'exec 3<&{fd}; export LISTEN_PID=$$ LISTEN_FDS=1 {name}; exec "$0" "$@"'
@@ -73,11 +75,13 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         number = 0
-        while not self.ended.wait(0.01):
+        while not self.ended.wait(0.05):
             number += 1
             frame = {"content": "hello", "key": f"{self.name}-{number}", "to": [openid(1)]}
             try:
                 with socket.create_connection(("127.0.0.1", self._port), 30) as connection:
+                    # Leaves no port in TIME_WAIT that another test may want.
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     connection.sendall(json.dumps(frame).encode() + b"\n")
                     with connection.makefile("rb") as lines:
                         self.answers.append(json.loads(lines.readline() or b'{"ok":false,"error":"hung up"}'))
@@ -112,6 +116,23 @@ def test_nobody_is_refused_while_it_starts_anew(tmp_path: Path, endpoint: Counti
         for answer in answers:
             daemon.wait_done(str(answer["job"]))
         assert endpoint.received == Counter({openid(1): len(answers)})
+
+
+def test_who_has_just_come_in_is_answered_before_the_end(tmp_path: Path, endpoint: CountingEndpoint) -> None:
+    with _socket_daemon(tmp_path, endpoint) as daemon:
+        daemon.start()
+        with RawClient(daemon.port) as idle, RawClient(daemon.port) as slow:
+            assert idle.ask({"op": "ping"})["ok"]
+            slow.send('{"content":"begun before the end","key":"k"')
+            assert daemon.call({"op": "ping"})["ok"]
+            assert daemon.process is not None
+            daemon.process.send_signal(signal.SIGTERM)
+            eventually(lambda: daemon.events("draining"), what="it drains")
+            slow.send("}\n")
+            assert slow.reply()["state"] == "accepted"
+            assert slow.hung_up()
+            assert idle.hung_up()
+        assert daemon.process.wait(30) == 0
 
 
 def test_an_inherited_socket_is_held_to_the_same_rule(tmp_path: Path, endpoint: CountingEndpoint) -> None:

@@ -97,6 +97,11 @@ def check(what: Launch) -> None:
     running = holder(what.pid_file)
     if running is not None:
         raise AlreadyRunningError(running, what.pid_file)
+    check_folders(what)
+
+
+def check_folders(what: Launch) -> None:
+    """Make what may be made, and see that the rest is there. Raises CannotStartError."""
     for name, folder in (
         ("pid_file", what.pid_file.parent),
         ("log_file", what.log_file.parent),

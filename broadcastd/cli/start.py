@@ -9,7 +9,7 @@ import click
 
 from broadcastd import settings_file
 from broadcastd.background.identity import identity_of
-from broadcastd.background.launch import Background, Launch, Launched, check, launch
+from broadcastd.background.launch import Background, Launch, Launched, check, check_folders, launch
 from broadcastd.cli.background import Known, StartOptions, find_known, start_options
 from broadcastd.cli.run import settings_path
 from broadcastd.cli.stop import stop_it, timeout_option
@@ -43,6 +43,7 @@ def restart(options: StartOptions, timeout_s: float | None) -> None:
     path = settings_path(options.config, "restart")
     settings = settings_file.load(path)
     what = _launch_of(path, settings, options)
+    check_folders(what)
     stop_it(find_known(path, options.pid_file), timeout_s, now=False)
     _start(what, path, settings, options)
 

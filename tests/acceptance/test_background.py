@@ -200,8 +200,10 @@ def test_broken_settings_do_not_stop_who_runs(daemon: BackgroundDaemon) -> None:
     _edit(daemon, "[pool]", "[pool]\ntasks = 0")
     said = daemon.run("restart")
     assert (said.code, "pool.tasks: got 0" in said.text) == (4, True)
-    assert daemon.pid == pid == daemon.call({"op": "ping"})["pid"]
     _edit(daemon, "tasks = 0", "tasks = 3")
+    said = daemon.run("restart", "--log-file", daemon.folder / "no" / "b.log")
+    assert (said.code, "(background.log_file)" in said.text) == (1, True)
+    assert daemon.pid == pid == daemon.call({"op": "ping"})["pid"]
     assert f"broadcastd has stopped, pid {pid}" in daemon.good("restart")
     assert daemon.call({"op": "info"})["tasks"]["all"] == 3
     daemon.good("stop")
@@ -286,6 +288,21 @@ def test_rights_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
             said = daemon.run("start")
             assert said.code == 1
             assert "log/b.log cannot be written: Permission denied (background.log_file)" in said.text
+
+
+def test_run_drains_when_its_terminal_is_gone(daemon: BackgroundDaemon) -> None:
+    terminal, slave = os.openpty()
+    daemon.process = subprocess.Popen(
+        [sys.executable, "-m", "broadcastd", "run", "-c", str(daemon.settings)],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        eventually(lambda: daemon.status()[0] == 0, what="it answers")
+        daemon.process.send_signal(signal.SIGHUP)
+        assert daemon.process.wait(30) == 0
+    finally:
+        os.close(terminal)
 
 
 def _rounds(daemon: BackgroundDaemon, endpoint: CountingEndpoint, rounds: int) -> None:

@@ -1,7 +1,7 @@
 """Builds what each account needs: its channels and lanes, audience, token."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from zoneinfo import ZoneInfo
 
 from broadcastd.audiences.engine import open_database
@@ -17,7 +17,7 @@ from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.memory import Memory
 from broadcastd.delivery.pace import Pace
 from broadcastd.delivery.window import DEAF, HEARING
-from broadcastd.ports import Ledger
+from broadcastd.ports import Channel, Ledger
 from broadcastd.quota_ports import QuotaSource
 from broadcastd.settings import AccountSettings, Settings
 from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
@@ -37,6 +37,7 @@ class AccountBuilder:
         """Of the accounts built so far, by name."""
         self.pools: list[tuple[str, str, Callable[[], tuple[int, int]]]] = []
         """(account, `audience` or `api`, how many connections are in use and may be)."""
+        self._apis: dict[str, WechatApi] = {}
 
     def account(self, name: str) -> Account:
         """One of the settings' accounts."""
@@ -47,6 +48,7 @@ class AccountBuilder:
         most = pool.tasks * pool.sends_per_task
         api = WechatApi(settings.api_base, settings.http, most)
         self._stack.push_async_callback(api.close)
+        self._apis[name] = api
         self.quota_sources[name] = WechatQuotas(api, settings)
         self.pools += [
             (name, "audience", lambda: database.connections),
@@ -54,13 +56,13 @@ class AccountBuilder:
         ]
         return Account(
             name=name,
-            channels={channel: CHANNELS[channel](api, settings) for channel in settings.channels},
+            channels=self.channels(name, settings),
             audience=SqlAudience(database, settings),
             tokens=TOKEN_SOURCES[settings.token.source](
                 AccountParts(name, settings, database, api, self._clock)
             ),
             gate=Gate(self._clock, name),
-            lanes={channel: self._lane(name, settings, channel, most) for channel in settings.channels},
+            lanes={channel: self._lane(name, settings, channel) for channel in settings.channels},
             pace=Pace(pool.tasks, pool.sends_per_task),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
@@ -69,12 +71,21 @@ class AccountBuilder:
             memory=self._memory(name, settings),
         )
 
+    def channels(self, name: str, settings: AccountSettings) -> Mapping[str, Channel]:
+        """Of an account that was built, with the texts of these settings."""
+        api = self._apis[name]
+        return {channel: CHANNELS[channel](api, settings) for channel in settings.channels}
+
+    def most_in_flight(self, settings: AccountSettings, channel: str) -> int:
+        """How many calls may ever be under way."""
+        most = self._settings.pool.tasks * self._settings.pool.sends_per_task
+        return min(most, settings.channel(channel).max_in_flight or most)
+
     def _memory(self, name: str, settings: AccountSettings) -> Memory | None:
         if settings.window == "off":
             return None
         return Memory(name, self._ledger, self._clock, DEAF if settings.callback is None else HEARING)
 
-    def _lane(self, account: str, settings: AccountSettings, channel: str, most: int) -> Lane:
-        section = settings.channel(channel)
-        most = min(most, section.max_in_flight or most)
-        return Lane(account, channel, self._clock, most, section.rate_per_s)
+    def _lane(self, account: str, settings: AccountSettings, channel: str) -> Lane:
+        rate_per_s = settings.channel(channel).rate_per_s
+        return Lane(account, channel, self._clock, self.most_in_flight(settings, channel), rate_per_s)

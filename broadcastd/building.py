@@ -46,6 +46,7 @@ from broadcastd.ledgers import kind_of
 from broadcastd.ledgers.identity import Place, default_folder, this_machine
 from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
+from broadcastd.life import Life
 from broadcastd.notices import Notices, Unheard
 from broadcastd.ops.loop_lag import LoopLag
 from broadcastd.ops.port import HttpPort
@@ -61,10 +62,10 @@ log = structlog.get_logger()
 class Parts:
     """All parts of one daemon. `open` builds them; `stack` closes them again."""
 
-    def __init__(self, settings: Settings, clock: Clock, stopping: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, clock: Clock, life: Life) -> None:
         self.settings = settings
         self.clock = clock
-        self._stopping = stopping
+        self.life = life
         self.listening = False
         """Whether frames are taken."""
 
@@ -74,10 +75,9 @@ class Parts:
         self.alerter = Alerter(alerts, self.clock) if alerts.urls else None
         self.notices: Notices = self.alerter or Unheard()
         self.ledger = await self._open_ledger(stack)
-        builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
-        self.accounts = {name: builder.account(name) for name in self.settings.accounts}
-        self.quota_sources = builder.quota_sources
-        self._pools = builder.pools
+        self.builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
+        self.accounts = {name: self.builder.account(name) for name in self.settings.accounts}
+        self.quota_sources = self.builder.quota_sources
         self.callbacks = self._build_callbacks(stack)
         await self.callbacks.restore()
         self._build_sending()
@@ -141,7 +141,7 @@ class Parts:
         rates = Rates(accounts, settings.pool.tasks * settings.pool.sends_per_task)
         use = UseCases(
             self.intake, ledger, self.jobs, controls, rates, QuotaTable(self.quota_watches),
-            status, self.canary, clock, self._stopping, self.notices,
+            status, self.canary, clock, self.life, self.notices,
         )  # fmt: skip
         self.desk = Desk(use, settings.server)
 
@@ -167,7 +167,7 @@ class Parts:
             ledger=self.ledger,
             commits=self.ledger.commits,
             quotas={name: watch.quotas for name, watch in self.quota_watches.items()},
-            pools=self._pools,
+            pools=self.builder.pools,
             callbacks=self.callbacks,
             frames=self.desk.frames,
             loop_lag=self.loop_lag,

@@ -1,6 +1,7 @@
 """The daemon's exceptions. The docstring of each is its default text; fields carry the facts."""
 
 from datetime import datetime
+from pathlib import Path
 
 
 class BroadcastdError(Exception):
@@ -69,6 +70,19 @@ class TokenUnavailableError(BroadcastdError):
 
 class CannotListenError(BroadcastdError):
     """The port cannot be opened."""
+
+
+class AlreadyRunningError(BroadcastdError):
+    """Another broadcastd has this pid file."""
+
+    def __init__(self, pid: int | None, pid_file: Path) -> None:
+        who = "broadcastd" if pid is None else f"broadcastd, pid {pid},"
+        super().__init__(f"{who} runs already ({pid_file})")
+        self.pid = pid
+
+
+class CannotStartError(BroadcastdError):
+    """The daemon cannot be put into the background."""
 
 
 class NoDaemonError(BroadcastdError):

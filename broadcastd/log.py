@@ -46,6 +46,7 @@ def configure(level: str, *, terminal: bool | None = None) -> None:
     if terminal is None:
         terminal = sys.stderr.isatty()
     lines = LineLogger()
+    bound_logger = type("BoundLogger", (_filtering(level),), {})
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
@@ -58,10 +59,19 @@ def configure(level: str, *, terminal: bool | None = None) -> None:
         processors.append(structlog.processors.JSONRenderer(serializer=_json))
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=bound_logger,
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
+
+
+def change_level(level: str) -> None:
+    """Another level from now on, for the loggers in use too: they are cached, their class is not."""
+    structlog.get_config()["wrapper_class"].__bases__ = (_filtering(level),)
+
+
+def _filtering(level: str) -> type:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
 
 
 def _json(event: EventDict, **_: Any) -> str:

@@ -23,6 +23,7 @@ class ErrorCode(Enum):
     BUSY = "busy", True
     DRAINING = "draining", True
     AUDIENCE_UNAVAILABLE = "audience_unavailable", True
+    BAD_SETTINGS = "bad_settings", False
     WECHAT_REFUSED = "wechat_refused", False
     INTERNAL = "internal", True
 

@@ -78,14 +78,18 @@ class ServerSettings(Section):
         by_might = sorted(self.tokens.values(), key=lambda one: (len(set(one.rights)), not one.accounts))
         return by_might[-1].token.get_secret_value() if by_might else None
 
+    def check_host(self, host: str) -> None:
+        """Raise ValueError, in plain words, when everybody could talk to an address of these settings."""
+        if host not in LOOPBACK and not self.is_guarded:
+            raise ValueError(
+                f"listening on {host} (beyond loopback) needs server.token or server.token_file"
+                " (or server.tokens): without one, anybody on the network could send to all your followers"
+            )
+
     @model_validator(mode="after")
     def _guarded(self) -> "ServerSettings":
         check_files(self)
-        if self.is_beyond_loopback and not self.is_guarded:
-            raise ValueError(
-                f"listening on {self.host} (beyond loopback) needs server.token or server.token_file"
-                " (or server.tokens): without one, anybody on the network could send to all your followers"
-            )
+        self.check_host(self.host)
         if self.token is not None and not self.token.get_secret_value():
             raise ValueError("server.token (or the file that server.token_file names) is empty")
         secrets = [one.token.get_secret_value() for one in self.tokens.values()]

@@ -15,6 +15,7 @@ from pydantic import (
 
 from broadcastd import database_tls
 from broadcastd.alert_settings import AlertSettings
+from broadcastd.background_settings import BackgroundSettings
 from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
 from broadcastd.finished_settings import FinishedSettings
 from broadcastd.http_settings import HttpPortSettings
@@ -324,6 +325,7 @@ class Settings(Section):
     alerts: AlertSettings = AlertSettings()
     http: HttpPortSettings = HttpPortSettings()
     monitor: MonitorSettings = MonitorSettings()
+    background: BackgroundSettings = BackgroundSettings()
     accounts: dict[str, AccountSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()
 

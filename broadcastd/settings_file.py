@@ -14,11 +14,15 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings import SettingsError as BadEnvironmentError
 
 from broadcastd import secret_files
+from broadcastd.background_settings import BackgroundSettings
 from broadcastd.database_tls import without_files_relative_to
 from broadcastd.errors import SettingsError
 from broadcastd.http_settings import HttpPortSettings
+from broadcastd.section import Section
 from broadcastd.server_settings import ServerSettings
 from broadcastd.settings import IDENTITY_OFF, Settings
+
+S = TypeVar("S", bound=Section)
 
 FILE_VARIABLE = "BROADCASTD_CONFIG"
 PREFIX = "BROADCASTD_"
@@ -73,6 +77,17 @@ def load(path: Path | None) -> Settings:
 
 def load_server(path: Path | None) -> ServerSettings:
     """Only where the daemon listens: what the commands that talk to it need."""
+    base = path.resolve().parent if path is not None else Path.cwd()
+    return _with_files(_load_section(path, "server", ServerSettings), base)
+
+
+def load_background(path: Path | None) -> BackgroundSettings:
+    """Only where a daemon in the background keeps its files, absolute."""
+    base = path.resolve().parent if path is not None else Path.cwd()
+    return _absolute_files(_load_section(path, "background", BackgroundSettings), base)
+
+
+def _load_section(path: Path | None, name: str, kind: type[S]) -> S:
     values = _read(path) if path is not None else {}
     base = path.resolve().parent if path is not None else Path.cwd()
     try:
@@ -82,9 +97,9 @@ def load_server(path: Path | None) -> ServerSettings:
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
     _secrets_from_files(merged, base)
     try:
-        return _with_files(ServerSettings.model_validate(merged["server"]), base)
+        return kind.model_validate(merged[name])
     except ValidationError as error:
-        lines = "\n".join(f"  server.{_in_words(problem)}" for problem in error.errors())
+        lines = "\n".join(f"  {name}.{_in_words(problem)}" for problem in error.errors())
         raise SettingsError(f"{path or 'the environment'} cannot be used:\n{lines}") from None
 
 
@@ -162,6 +177,7 @@ class _Merge(BaseSettings):
     alerts: dict[str, Any] = {}
     http: dict[str, Any] = {}
     monitor: dict[str, Any] = {}
+    background: dict[str, Any] = {}
     accounts: dict[str, Any] = {}
     log: dict[str, Any] = {}
 
@@ -227,13 +243,19 @@ def _absolute(settings: Settings, base: Path) -> Settings:
     if monitor.state_dir:
         monitor = monitor.model_copy(update={"state_dir": str(base / monitor.state_dir)})
     ports = {name: _with_files(getattr(settings, name), base) for name in ("server", "http")}
-    changed = {"ledger": ledger, "accounts": accounts, "monitor": monitor, **ports}
+    background = _absolute_files(settings.background, base)
+    changed = {"ledger": ledger, "accounts": accounts, "monitor": monitor, "background": background, **ports}
     return settings.model_copy(update=changed)
 
 
 def _with_files(port: PortT, base: Path) -> PortT:
     named = {name: getattr(port, name) for name in TLS_FILES}
     return port.model_copy(update={name: str(base / there) for name, there in named.items() if there})
+
+
+def _absolute_files(background: BackgroundSettings, base: Path) -> BackgroundSettings:
+    files = {name: str(base / getattr(background, name)) for name in ("pid_file", "log_file", "working_dir")}
+    return background.model_copy(update=files)
 
 
 def _absolute_url(url: SecretStr, base: Path) -> SecretStr:

@@ -31,6 +31,11 @@ class Exit(IntEnum):
 # Name to module and attribute; imported when called, so that none pays for another's libraries.
 COMMANDS: Mapping[str, str] = {
     "run": "broadcastd.cli.run:run",
+    "start": "broadcastd.cli.start:start",
+    "stop": "broadcastd.cli.stop:stop",
+    "restart": "broadcastd.cli.start:restart",
+    "reload": "broadcastd.cli.reload:reload",
+    "status": "broadcastd.cli.status:status",
     "send": "broadcastd.cli.send:send",
     "ping": "broadcastd.cli.ping:ping",
     "monitor": "broadcastd.cli.monitor:monitor",

@@ -35,10 +35,14 @@ class Target:
 
     def call(self, frame: dict[str, Any]) -> dict[str, Any]:
         """One frame, one reply; a refusal ends the command with its message."""
-        reply = dial.call(self.host, self.port, self._signed(frame), tls=self.tls)
+        reply = self.ask(frame)
         if not reply["ok"]:
             refused(reply)
         return reply
+
+    def ask(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """One frame, one reply, be it a refusal."""
+        return dial.call(self.host, self.port, self._signed(frame), tls=self.tls)
 
     def stream(self, frame: dict[str, Any], timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
         """One frame, many replies, refusals among them; `timeout_s` for each."""

@@ -60,13 +60,17 @@ class Intake:
         self._accounts = accounts
         self._jobs = jobs
         self._forecasters = forecasters
-        self._dedupe_window = timedelta(seconds=settings.server.dedupe_window_s)
-        self._reserve_bytes = settings.ledger.reserve_mb * 1024 * 1024
+        self.change(settings)
         self._pool = settings.pool
         self._clock = clock
         self.draining = False
         """Until an operator says otherwise."""
         self.stopping = False
+
+    def change(self, settings: Settings) -> None:
+        """Another dedupe window and reserve, from now on."""
+        self._dedupe_window = timedelta(seconds=settings.server.dedupe_window_s)
+        self._reserve_bytes = settings.ledger.reserve_mb * 1024 * 1024
 
     @property
     def closed(self) -> bool:

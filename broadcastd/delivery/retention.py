@@ -30,6 +30,10 @@ class Retention:
         self._keep = keep
         self._clock = clock
 
+    def change(self, keep: timedelta) -> None:
+        """Another time, from the next look on."""
+        self._keep = keep
+
     async def run(self) -> None:
         """Look once an hour."""
         while True:

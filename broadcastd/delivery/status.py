@@ -59,13 +59,25 @@ class Status:
             **self.brief(),
             "owner": self._owner,
             "tasks": {"busy": self._dispatcher.tasks_busy, "all": self._tasks},
-            "in_flight": sum(account.pace.in_flight for account in self._accounts.values()),
+            "in_flight": self._in_flight(),
             "jobs": self._counts(),
             "ledger": self._intake.not_durable or self._ledger.copied or "ok",
             "accepts": self._accepts(),
             **self.vitals.view(),
             "accounts": {name: self._account(account) for name, account in self._accounts.items()},
         }
+
+    def under_way(self) -> dict[str, Any]:
+        """What must end before the daemon may, and how many jobs wait on disk for its next start."""
+        return {
+            "pid": os.getpid(),
+            "tasks_busy": self._dispatcher.tasks_busy,
+            "in_flight": self._in_flight(),
+            "jobs_open": len(self._jobs),
+        }
+
+    def _in_flight(self) -> int:
+        return sum(account.pace.in_flight for account in self._accounts.values())
 
     def _accepts(self) -> str:
         if self._intake.closed:

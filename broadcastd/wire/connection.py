@@ -47,8 +47,21 @@ class Connection:
         self._splitter = FrameSplitter(settings.max_frame_bytes)
         self._ended = False
         self.replying = False
+        self.stays = False
+        """It is told how far the end of the daemon is."""
+        self._answered_any = False
         peer = writer.transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if peer else "unknown"
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a client is likely to be waiting for an answer: it came for one, or has begun a frame."""
+        return self.replying or not self._answered_any or bool(self._splitter)
+
+    def change(self, settings: ServerSettings) -> None:
+        """Other limits and tokens, from the next frame on."""
+        self._settings = settings
+        self._splitter.change(settings.max_frame_bytes)
 
     async def serve(self) -> None:
         """Answer frames until the client leaves."""
@@ -69,6 +82,7 @@ class Connection:
                 paid = await self._answer(line)
             finally:
                 self.replying = False
+                self._answered_any = True
             self._seat.idle()
             if self._stopping.is_set():
                 return
@@ -125,6 +139,7 @@ class Connection:
             self._seat.idle()
             await asyncio.sleep(WRONG_TOKEN_S)
         if isinstance(replies, AsyncIterator):
+            self.stays = fields.get("op") == "stop"
             await self._send_lines(replies)
             return False
         reply = refusal_view(replies) if isinstance(replies, Refusal) else replies

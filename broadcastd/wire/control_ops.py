@@ -90,7 +90,7 @@ async def _drain_lines(use: UseCases, every_s: float) -> Lines:
         yield line
         if line["state"] != "draining":
             return
-        if await use.stops_within(every_s):
+        if await use.life.stops_within(every_s):
             yield draining(use.intake)
             return
 

@@ -1,8 +1,9 @@
 """Answers frames, whoever brings them: who may, which op, what became of it."""
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -25,29 +26,52 @@ UNREADABLE_LOGGED = 60
 """Lines a minute and address, of frames that cannot be read or show a wrong token."""
 
 
+class Places:
+    """How many frames are being answered at the same time, over all connections."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether one more is too many."""
+        return self._taken >= self.most
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold one."""
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
 class Desk:
     """One for the whole daemon."""
 
     def __init__(self, use: UseCases, settings: ServerSettings) -> None:
         self._use = use
         self.turnstiles = Turnstiles()
-        self._in_flight = asyncio.Semaphore(settings.max_frames_in_flight)
+        self._in_flight = Places(settings.max_frames_in_flight)
         self._notes = Notes(UNREADABLE_LOGGED)
         self.frames = FrameCounts()
         self.change(settings)
 
     def change(self, settings: ServerSettings) -> None:
-        """Take other tokens for valid from now on."""
+        """Take other tokens for valid, and so many frames at once, from now on."""
+        self._in_flight.most = settings.max_frames_in_flight
         self._keyring = keyring_of(settings)
 
     async def answer(self, fields: dict[str, Any], peer: str) -> Replies:
         """One frame's reply, or replies. A refusal is logged. `peer`: who brought it, for the log."""
-        if self._in_flight.locked():
+        if self._in_flight.full:
             return self.refused(
                 Refusal(ErrorCode.BUSY, "too many frames at once (server.max_frames_in_flight)"), fields, peer
             )
         op = _op(fields)
-        async with self._in_flight:
+        with self._in_flight.taken():
             replies = await self._carry_out(fields, peer)
         if isinstance(replies, Refusal):
             return self.refused(replies, {"op": op, **fields}, peer)

@@ -25,6 +25,10 @@ class FrameSplitter:
         self._max = max_frame_bytes
         self._buffer = bytearray()
 
+    def change(self, max_frame_bytes: int) -> None:
+        """Another limit, from now on."""
+        self._max = max_frame_bytes
+
     def feed(self, received: bytes) -> None:
         """Take in what was received."""
         self._buffer += received

@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-import errno
 import functools
 import socket
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,11 +16,11 @@ from broadcastd.errors import CannotListenError
 from broadcastd.networks import Allowed, Notes
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
+from broadcastd.wire.binding import bound, why_not
 from broadcastd.wire.connection import Connection
 from broadcastd.wire.desk import Desk
-from broadcastd.wire.port_holder import port_holder
 from broadcastd.wire.seats import Seat, Seats
-from broadcastd.wire.sockets import Doorway, bind
+from broadcastd.wire.sockets import Doorway
 from broadcastd.wire.tls_stream import TlsStream
 from broadcastd.wire.views import refusal_view
 
@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 LAST_REPLIES_S = 5.0
 """How long frames that were taken in may still be answered when the daemon stops."""
+FIRST_FRAME_S = 1.0
+"""How long who has just come in may take to say what it wants, when the daemon stops. Above `quiet_ms`."""
 BUFFERED_BYTES = 16384
 """How much of what a client sends ahead is taken in before it is looked at; twice that, to be exact."""
 SHARE = 0.5
@@ -35,39 +37,62 @@ SHARE = 0.5
 
 
 class Listener:
-    """An async context manager: listens while it is entered."""
+    """An async context manager: listens while it is entered.
 
-    def __init__(self, settings: ServerSettings, desk: Desk, stopping: asyncio.Event) -> None:
+    `sockets`: bound or listening ones from outside, to be used instead of `server.host` and `server.port`.
+    Ours are closed at the end; where somebody else has them open too (systemd), who comes then waits there.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        desk: Desk,
+        stopping: asyncio.Event,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        self._settings = settings
         self._desk = desk
         self._stopping = stopping
+        self._sockets = sockets
         self._serving: dict[asyncio.Task[None], Connection | None] = {}
         self._loop = asyncio.get_running_loop()
         self._seats = Seats(1, 0, self._loop.time)
         self._notes = Notes()
-        self._settings = settings
 
     async def __aenter__(self) -> Self:
-        settings = self._settings
-        self.change(settings)
-        try:
-            sockets = await bind(settings.host, settings.port)
-        except OSError as error:
-            raise CannotListenError(_why(error, settings)) from error
+        self._take_over(self._settings)
+        sockets = self._sockets or bound(self._settings)
         self.port: int = sockets[0].getsockname()[1]
-        self._door = Doorway(sockets, self._accepted, self._out_of_files)
-        log.info("listening", host=settings.host, port=self.port, tls=self._context is not None)
+        self.hosts: Sequence[str] = [one.getsockname()[0] for one in sockets]
+        try:
+            self._door = Doorway(sockets, self._accepted, self._out_of_files)
+        except OSError as error:
+            for one in sockets:
+                one.close()
+            raise CannotListenError(why_not(error, self._settings)) from error
+        log.info("listening", hosts=self.hosts, port=self.port, tls=self._context is not None)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        await self.shut()
+        await self._end(self._serving)
 
     def change(self, settings: ServerSettings) -> None:
-        """Let what comes from now on be received like this; its certificate's files are read anew.
+        """Other limits and tokens, from now on; the certificate's files are read anew. Host and port stay.
 
-        Host and port stay. Raises SettingsError, and then nothing is changed.
+        Raises ValueError where these would open it to everybody, and SettingsError for files that cannot be
+        used; then nothing is changed.
         """
+        for host in self.hosts:
+            settings.check_host(host)
+        self._take_over(settings)
+        self._desk.change(settings)
+        for connection in filter(None, self._serving.values()):
+            connection.change(settings)
+
+    def _take_over(self, settings: ServerSettings) -> None:
         self._context = tls.server_context(settings)
         self._settings = settings
         self._allowed = Allowed(settings.allow)
@@ -79,14 +104,24 @@ class Listener:
         self._seats.most = min(settings.max_connections, most)
         self._seats.most_per_address = settings.max_connections_per_address
 
-    async def stop(self) -> None:
-        """Accept nobody more, answer what was taken in, and hang up."""
+    async def shut(self) -> None:
+        """Accept nobody more, and answer those who came in before."""
         self._door.close()
-        for task, connection in list(self._serving.items()):
+        late = [task for task, one in self._serving.items() if one is None or (one.awaits and not one.stays)]
+        if late:
+            await asyncio.wait(late, timeout=FIRST_FRAME_S)
+
+    async def dismiss(self) -> None:
+        """Hang up, once what was taken in is answered. Who is told how far the end is stays."""
+        await self._end({task: one for task, one in self._serving.items() if one is None or not one.stays})
+
+    async def _end(self, whom: Mapping[asyncio.Task[None], Connection | None]) -> None:
+        tasks = list(whom)
+        for task, connection in whom.items():
             if connection is None or not connection.replying:
                 task.cancel()
-        if self._serving:
-            _, slow = await asyncio.wait(list(self._serving), timeout=LAST_REPLIES_S)
+        if tasks:
+            _, slow = await asyncio.wait(tasks, timeout=LAST_REPLIES_S)
             for task in slow:
                 task.cancel()
             await asyncio.gather(*slow, return_exceptions=True)
@@ -184,15 +219,3 @@ class Listener:
 
 def _line(refusal: Refusal) -> bytes:
     return orjson.dumps(refusal_view(refusal), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _why(error: OSError, settings: ServerSettings) -> str:
-    where = f"{settings.host}:{settings.port}"
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"{where} is in use by {port_holder(settings.port)}; choose another with server.port"
-            " (9090 is also the default of Prometheus and Cockpit)"
-        )
-    if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
-        return f"{settings.host} is no address of this machine (server.host)"
-    return f"cannot listen on {where}: {error.strerror or error}"

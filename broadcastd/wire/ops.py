@@ -11,7 +11,7 @@ from broadcastd.delivery.intake import DryRun
 from broadcastd.delivery.report import chunk_facts
 from broadcastd.model import Job
 from broadcastd.refusals import ErrorCode, Refusal
-from broadcastd.wire import control_ops, people_ops, quota_ops, rate_ops
+from broadcastd.wire import control_ops, life_ops, people_ops, quota_ops, rate_ops
 from broadcastd.wire.frames import BroadcastFrame, Name, check
 from broadcastd.wire.use_cases import JobFrame, Lines, OpFrame, Replies, UseCases
 from broadcastd.wire.views import accepted_view, canary_view, dry_run_view
@@ -117,7 +117,7 @@ async def _progress(use: UseCases, job: Job, every_s: float) -> Lines:
         yield {"ok": True, **use.line(job), "rate_per_s": round(rate_per_s, 1), "eta_s": eta_s}
         if job.state.is_terminal:
             return
-        if await use.stops_within(every_s):
+        if await use.life.stops_within(every_s):
             yield Refusal(
                 ErrorCode.DRAINING, "broadcastd is stopping; the job goes on when it is back", job.id
             )
@@ -156,6 +156,8 @@ OPS: Mapping[str, Op] = {
     "rate": Op(rate_ops.rate, (READ, CONTROL)),
     "drain": Op(control_ops.drain, (CONTROL,), whole=True),
     "adopt": Op(control_ops.adopt, (CONTROL,), whole=True),
+    "reload": Op(life_ops.reload, (CONTROL,), whole=True),
+    "stop": Op(life_ops.stop, (CONTROL,), whole=True),
     "quota": Op(quota_ops.quota, (READ,)),
     "clear_quota": Op(quota_ops.clear_quota, (CONTROL,)),
     "who": Op(people_ops.who, (READ,)),

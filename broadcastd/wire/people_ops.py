@@ -52,7 +52,7 @@ async def _people(use: UseCases, job: Job, frame: WhoFrame) -> Lines:
         listed += len(lines)
         if lines:
             yield lines
-        if use.stopping.is_set():
+        if use.life.stopping.is_set():
             yield Refusal(ErrorCode.DRAINING, "broadcastd is stopping; the list is not whole", job.id)
             return
         block, last = await use.ledger.listed(job.no, last)

@@ -1,11 +1,12 @@
-"""Listening sockets: bound as the settings say, and accepted from without ever spinning."""
+"""Accepts connections from listening sockets, without ever spinning."""
 
 import asyncio
 import errno
 import socket
 from collections.abc import Callable, Sequence
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""The kernel has a bound of its own (net.core.somaxconn): a restart's callers wait there."""
 ACCEPTS_AT_ONCE = 64
 """In one turn of the loop: a flood must not keep the senders waiting."""
 RETRY_S = 0.5
@@ -18,28 +19,6 @@ SEND_BYTES = 65536
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-async def bind(host: str, port: int) -> list[socket.socket]:
-    """One for each address of `host`, all on one port. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    bound: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, protocol)
-            bound.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            # Port 0 is any free one, and then the same for the other addresses.
-            listening.bind((address[0], bound[0].getsockname()[1] if len(bound) > 1 else port, *address[2:]))
-            listening.listen(BACKLOG)
-    except OSError:
-        for one in bound:
-            one.close()
-        raise
-    return bound
-
-
 class Doorway:
     """Accepts from listening sockets while it is open, and hands each connection on."""
 
@@ -49,24 +28,30 @@ class Doorway:
         accepted: Callable[[socket.socket], None],
         out_of_files: Callable[[OSError], bool],
     ) -> None:
-        """`out_of_files`: no connection can be had; whether it makes room. It is tried again anyhow."""
+        """`sockets`: bound ones. Raises OSError when another listens there.
+
+        `out_of_files`: no connection can be had; whether it makes room. It is tried again anyhow.
+        """
         self._sockets = sockets
         self._accepted = accepted
         self._out_of_files = out_of_files
         self._loop = asyncio.get_running_loop()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         for one in sockets:
+            one.listen(BACKLOG)
             one.setblocking(False)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        for one in sockets:
             self._watch(one)
 
     def close(self) -> None:
-        """Accept nobody more, and close the sockets."""
+        """Accept nobody more, and close the sockets. Again: nothing happens."""
         for pause in self._pauses.values():
             pause.cancel()
         for one in self._sockets:
-            self._loop.remove_reader(one.fileno())
+            if one.fileno() >= 0:
+                self._loop.remove_reader(one.fileno())
             one.close()
 
     def _watch(self, listening: socket.socket) -> None:

@@ -1,6 +1,5 @@
 """What the ops call, and what several of them need."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.quota_table import QuotaTable
 from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.status import Status
+from broadcastd.life import Life
 from broadcastd.model import Job
 from broadcastd.notices import Notices
 from broadcastd.ports import Ledger
@@ -38,7 +38,7 @@ class UseCases:
     status: Status
     canary: Canary
     clock: Clock
-    stopping: asyncio.Event
+    life: Life
     notices: Notices
     access: Access = EVERYTHING
 
@@ -85,14 +85,6 @@ class UseCases:
     def line(self, job: Job) -> Reply:
         """A job in a list."""
         return job_line(job, self.jobs.get(job.no), self.ledger.trouble)
-
-    async def stops_within(self, within_s: float) -> bool:
-        """Wait; whether the daemon was told to stop meanwhile."""
-        try:
-            async with asyncio.timeout(within_s):
-                return await self.stopping.wait()
-        except TimeoutError:
-            return False
 
 
 class OpFrame(Frame):

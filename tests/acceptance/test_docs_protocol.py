@@ -248,6 +248,7 @@ def test_jobs_and_reports_have_exactly_the_fields_of_the_tables(tmp_path: Path) 
         info = daemon.call({"op": "info"})
         report = daemon.call({"op": "report", "job": accepted["job"]})["report"]
         drain = daemon.call({"op": "drain"})
+        stop = daemon.call({"op": "stop"})
     assert sorted(listed) == sorted(job.keys() - {"ok"})
     answer = re.search(r"A broadcast that is accepted answers with ([^.]*)\.", PAGE)
     assert answer is not None
@@ -258,6 +259,8 @@ def test_jobs_and_reports_have_exactly_the_fields_of_the_tables(tmp_path: Path) 
     assert sorted(of_report) == sorted(report)
     of_drain = [_names(row[0])[0] for row in _table("### `drain`")]
     assert sorted([*of_drain, "ok"]) == sorted(drain)
+    of_stop = [_names(row[0])[0] for row in _table("### `stop`")]
+    assert sorted([*of_stop, "ok"]) == sorted(stop)
 
 
 def test_the_limits_are_exactly_these() -> None:

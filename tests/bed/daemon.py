@@ -48,6 +48,7 @@ class DaemonProcess:
 
     def __init__(self, folder: Path, api: str, audience: str, **settings: Any) -> None:
         self.folder = folder
+        self.python = sys.executable
         self.port = free_port()
         self.settings = folder / "broadcastd.toml"
         values = {
@@ -86,7 +87,7 @@ class DaemonProcess:
         """Start, and return at once."""
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "broadcastd", "run", "-c", str(self.settings)], stdout=log, stderr=log
+                [self.python, "-m", "broadcastd", "run", "-c", str(self.settings)], stdout=log, stderr=log
             )
 
     def _answers(self) -> bool:

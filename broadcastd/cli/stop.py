@@ -1,0 +1,100 @@
+"""`broadcastd stop`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broadcastd.background.ending import Watched
+from broadcastd.cli.background import Known, find_known, pid_file_option
+from broadcastd.cli.main import Exit
+from broadcastd.cli.target import complain, config_option
+from broadcastd.errors import BroadcastdError, NoDaemonError
+
+EVERY_S = 1.0
+BEYOND_DRAIN_S = 30.0
+"""What a stop takes beside the drain: last answers, the flush, closing."""
+
+timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    help="Seconds to wait for its end (default: server.drain_s + 30).",
+)
+
+
+@click.command()
+@timeout_option
+@click.option("--now", is_flag=True, help="Do not let end what is under way. Nothing is lost by that either.")
+@pid_file_option
+@config_option
+def stop(config: Path | None, pid_file: Path | None, now: bool, timeout_s: float | None) -> None:
+    """Stop the daemon: let end what is under way, and say how far that is.
+
+    Ends with 0 once the daemon is gone, also when there was none. Jobs that have not ended go on at the next
+    start.
+    """
+    stop_it(find_known(config, pid_file), timeout_s, now=now)
+
+
+def stop_it(known: Known, timeout_s: float | None, *, now: bool) -> None:
+    """Stop it, if it runs. Ends the command with 1 when it has not ended in time."""
+    pid = known.pid()
+    if pid is None:
+        click.echo("broadcastd does not run")
+        return
+    try:
+        process = Watched(pid)
+    except ProcessLookupError:
+        click.echo("broadcastd has stopped")
+        return
+    try:
+        if now:
+            killed = process.end_now()
+            click.echo(f"broadcastd has {'been killed' if killed else 'stopped'}, pid {pid}")
+        else:
+            _drain(known, process, timeout_s or known.drain_s + BEYOND_DRAIN_S)
+    except PermissionError:
+        raise BroadcastdError(f"pid {pid} is another user's: it cannot be stopped from here") from None
+    finally:
+        process.close()
+
+
+def _drain(known: Known, process: Watched, within_s: float) -> None:
+    until_s = time.monotonic() + within_s
+    try:
+        _follow(known, until_s)
+    except NoDaemonError:
+        # It stops already, or hangs: the signal is for that.
+        click.echo(f"it does not answer on {known.where}: SIGTERM to pid {process.pid}")
+        process.drain()
+    if not process.ended_within(until_s - time.monotonic()):
+        complain(
+            f"pid {process.pid} has not stopped within {within_s:g} s;"
+            " `broadcastd stop` again waits on, `broadcastd stop --now` ends it at once"
+        )
+        sys.exit(Exit.FAILED)
+    click.echo(f"broadcastd has stopped, pid {process.pid}")
+
+
+def _follow(known: Known, until_s: float) -> None:
+    """Tell it to stop, and show its progress. Raises NoDaemonError when it does not say yes."""
+    shown = ""
+    for line in known.target.stream({"op": "stop", "every_s": EVERY_S}, 5.0):
+        if not line["ok"]:
+            raise NoDaemonError(str(line.get("message")))
+        text = _line(line)
+        if text != shown:
+            shown = text
+            click.echo(text)
+        if time.monotonic() > until_s:
+            return
+
+
+def _line(reply: dict[str, Any]) -> str:
+    busy, flying, jobs = reply["tasks_busy"], reply["in_flight"], reply["jobs_open"]
+    tasks = f"{busy:,} {'task' if busy == 1 else 'tasks'} busy, {flying:,} sends in flight"
+    later = f"; {jobs:,} {'job goes' if jobs == 1 else 'jobs go'} on at the next start" if jobs else ""
+    return f"{reply['state']}: {tasks}{later}"

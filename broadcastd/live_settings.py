@@ -29,8 +29,8 @@ Apply = Callable[[Living, Settings, Path], None]
 
 
 def _listener(living: Living, settings: Settings, path: Path) -> None:
-    del path
-    living.listener.change(settings.server)
+    """It is changed at each reload, before all else."""
+    del living, settings, path
 
 
 def _intake(living: Living, settings: Settings, path: Path) -> None:
@@ -146,6 +146,9 @@ class LiveSettings:
             raise SettingsError(
                 f"what may change while it runs ({names}) does not go with what needs a restart"
             ) from error
+        # Always: the certificates' files may have changed while their names have not.
+        self._living.parts.http.renew()
+        self._living.listener.change(settings.server)
         for change in live:
             assert change.pattern is not None
             LIVE[change.pattern](self._living, settings, change.path)

@@ -1,5 +1,6 @@
 """TLS of the ports that broadcastd listens on, and of its own commands, which talk to them."""
 
+import os
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,3 +144,18 @@ def trouble(error: BaseException) -> str:
     if isinstance(error, ConnectionError | TimeoutError):
         return "it ended the connection before keys were agreed on, or took too long"
     return f"TLS fails: {(reason or str(error)).lower().replace('_', ' ')}"
+
+
+def own_context(
+    settings: TlsSettings, ca: str = "", cert: str = "", key: str = "", *, check_name: bool = False
+) -> ssl.SSLContext | None:
+    """As `client_context`, for whoever has the daemon's settings: what is not given is taken from them.
+
+    The daemon of these settings is known by its very certificate. None without TLS.
+    """
+    ca = ca or settings.tls_cert
+    if not ca:
+        return None
+    if settings.tls_client_ca and not cert and os.access(settings.tls_key or settings.tls_cert, os.R_OK):
+        cert, key = settings.tls_cert, settings.tls_key  # good enough, if the same CA has issued it
+    return client_context(ca, cert, key, check_name=check_name)

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -124,14 +123,8 @@ def find_target(config: Path | None, host: str | None, port: int | None, trust: 
 
 def _tls(server: ServerSettings, host: str | None, trust: Trust) -> ssl.SSLContext | None:
     """The daemon of these settings is known by its very certificate; one elsewhere by its name, too."""
-    ca = trust.ca or server.tls_cert
-    if not ca:
-        return None
-    cert, key = trust.cert, trust.key
-    if server.tls_client_ca and not cert and os.access(server.tls_key or server.tls_cert, os.R_OK):
-        cert, key = server.tls_cert, server.tls_key  # good enough, if the same CA has issued it
     elsewhere = host is not None and host not in LOOPBACK
-    return tls.client_context(ca, cert, key, check_name=elsewhere)
+    return tls.own_context(server, trust.ca, trust.cert, trust.key, check_name=elsewhere)
 
 
 def print_json(value: Any) -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from broadcastd import settings_file
+from broadcastd import settings_file, tls
 from broadcastd.audiences.engine import open_database
 from broadcastd.audiences.inspection import Ids, Inspection, Openids, Server
 from broadcastd.audiences.token_table import TableTokenSource
@@ -216,10 +216,10 @@ class Subject:
 def ask_daemon(server: ServerSettings) -> Daemon:
     """Blocking. Whoever listens on the settings' port is asked for `info`."""
     host = "127.0.0.1" if server.host in EVERYWHERE else server.host
-    token = server.token.get_secret_value() if server.token else None
+    token = server.own_token
     frame = {"op": "info"} if token is None else {"op": "info", "token": token}
     try:
-        reply = dial.call(host, server.port, frame, REPLY_S)
+        reply = dial.call(host, server.port, frame, REPLY_S, tls.own_context(server))
     except NoDaemonError as error:
         return Daemon(_of(error.__cause__), {}, str(error))
     line = Line.ANSWERS if reply["ok"] else Line.REFUSES

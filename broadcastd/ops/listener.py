@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class Listener:
         self._log_at_s = 0.0
         self._allowed = Allowed(settings.allow)
         self._notes = Notes()
+        self._context: ssl.SSLContext | None = None
         self.port = 0
         """Known once it listens."""
 
@@ -70,7 +72,7 @@ class Listener:
 
     async def _open(self, ready_made: Sequence[socket.socket]) -> list[asyncio.Server]:
         settings, loop = self._settings, asyncio.get_running_loop()
-        context = tls.server_context(settings, "http")
+        context = self._context = tls.server_context(settings, "http")
         shake_s = None if context is None else tls.HANDSHAKE_S
         secure: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": shake_s, "backlog": BACKLOG}
         if ready_made:
@@ -79,6 +81,12 @@ class Listener:
             return [await loop.create_server(self._http, settings.host, settings.port, **secure)]
         except OSError as error:
             raise CannotListenError(_why(error, settings)) from error
+
+    def renew(self) -> None:
+        """Read the certificate's files again, for new connections. Raises SettingsError: nothing changes."""
+        tls.server_context(self._settings, "http")
+        if self._context is not None:
+            self._context.load_cert_chain(self._settings.tls_cert, self._settings.tls_key or None)
 
     def _admits(self, address: str) -> bool:
         admitted = self._allowed.admits(address)

@@ -21,6 +21,11 @@ class HttpPort:
             routes = Routes(sources, desk, bare=settings.host not in LOOPBACK)
             self.listener = Listener(settings, routes, sources.requests)
 
+    def renew(self) -> None:
+        """See `Listener.renew`."""
+        if self.listener is not None:
+            self.listener.renew()
+
     def listening(
         self, ready_made: Sequence[socket.socket] = ()
     ) -> contextlib.AbstractAsyncContextManager[None]:

@@ -19,7 +19,7 @@ MOST_UNREAD = 1000
 """Notices that wait for the loop: it takes them within one turn."""
 LONGEST_LOOK_S = 60.0
 """The wall clock may be set: reminders go by it."""
-LAST_ALERTS_S = 5.0
+LAST_ALERTS_S = 10.0
 """How long a daemon that stops lets its last alerts be tried."""
 
 
@@ -30,7 +30,7 @@ class Alerter:
         self._settings = settings
         self._clock = clock
         self._policy = Policy(settings.off, job_finished=settings.job_finished)
-        self._sending = sending or Sending([url.get_secret_value() for url in settings.urls], clock)
+        self._sending = sending or Sending([url.get_secret_value() for url in settings.urls])
         self._unread: asyncio.Queue[Notice] = asyncio.Queue(MOST_UNREAD)
 
     def tell(self, notice: Notice) -> None:

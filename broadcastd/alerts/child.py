@@ -19,7 +19,7 @@ from apprise.manager_plugins import NotificationManager
 from broadcastd.alerts.urls import scrubbed
 from broadcastd.log import escaped
 
-LONGEST_WHY = 300
+LONGEST_WHY = 500
 
 
 class _Heard(logging.Handler):
@@ -77,9 +77,8 @@ def _tell(url: str, asked: dict[str, Any], heard: _Heard) -> dict[str, Any]:
         if asked.get("check"):
             return {"ok": True}
         _prefer_plain_text(service)
-        teller = apprise.Apprise(asset=asset)
-        teller.add(service)
-        if teller.notify(
+        # The service itself, not an `Apprise` of one: what it says is said in this thread.
+        if service.notify(
             title=asked["title"],
             body=asked["body"],
             body_format=apprise.NotifyFormat.TEXT,

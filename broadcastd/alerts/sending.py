@@ -1,13 +1,14 @@
 """Hands alerts to a child process, which has apprise and may hang: the daemon waits for no mail server.
 
-What an address does not take is tried again after growing pauses, for about two hours; the newest alerts stay
-when they become too many.
+What an address does not take is tried again after growing pauses, for about two hours, in order; the newest
+alerts stay when they become too many.
 """
 
 import asyncio
 import contextlib
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ import structlog
 
 from broadcastd.alerts.texts import Text
 from broadcastd.alerts.urls import shown
-from broadcastd.clock import Clock
 from broadcastd.retry import Backoff
 
 log = structlog.get_logger()
@@ -25,10 +25,13 @@ log = structlog.get_logger()
 COMMAND = (sys.executable, "-P", "-m", "broadcastd.alerts.child")
 LONGEST_S = 60.0
 """Then the child is killed; who has not answered is tried again."""
+GONE_WITHIN_S = 5.0
+"""A killed child's pipes are closed, unless a process of its own holds them."""
 PAUSES = Backoff(first_s=5, longest_s=900)
 MOST_TRIES = 15
 MOST_WAITING = 50
-NO_ANSWER = "it did not answer in time"
+TOO_SLOW = "it did not answer in time"
+NO_CHILD = "the process that sends it failed: is apprise installed?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,117 +53,135 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """An alert that some address has not taken yet."""
+    """An alert that an address has not taken yet."""
 
     text: Text
-    look: str
     kind: str
-    urls: tuple[str, ...]
-    due_s: float
+    look: str
     tries: int = 0
 
 
-class Sending:
-    """`run` must be running."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an address is waited for."""
 
-    def __init__(
-        self, urls: Sequence[str], clock: Clock, *, pauses: Backoff = PAUSES, longest_s: float = LONGEST_S
-    ) -> None:
-        self._urls = tuple(urls)
-        self._clock = clock
-        self._pauses = pauses
-        self._longest_s = longest_s
-        self._waiting: list[_Waiting] = []
-        self._wake = asyncio.Event()
-        self._tried_once = asyncio.Event()
-        self._tried_once.set()
+    pauses: Backoff = PAUSES
+    longest_s: float = LONGEST_S
+
+
+class Sending:
+    """Sends to several addresses, none of which waits for another. `run` must be running."""
+
+    def __init__(self, urls: Sequence[str], patience: Patience | None = None) -> None:
+        self._lines = [_Line(url, patience or Patience()) for url in urls]
 
     def put(self, text: Text, kind: str, look: str) -> None:
         """Have an alert sent. Never waits; when too many wait, the oldest is given up."""
-        self._waiting.append(_Waiting(text, look, kind, self._urls, self._clock.monotonic_s()))
-        if len(self._waiting) > MOST_WAITING:
-            dropped = self._waiting.pop(0)
-            log.error("alert_dropped", kind=dropped.kind, tries=dropped.tries, waiting=MOST_WAITING)
-        self._tried_once.clear()
-        self._wake.set()
+        for line in self._lines:
+            line.put(_Waiting(text, kind, look))
 
     async def all_tried(self) -> None:
-        """Return when each alert that was put in has been tried once."""
-        await self._tried_once.wait()
+        """Return when each alert that was put in has been tried once, or waits behind one that was."""
+        for line in self._lines:
+            await line.tried.wait()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for number, line in enumerate(self._lines, 1):
+                group.create_task(line.run(), name=f"alerts to address {number}")
+
+
+class _Line:
+    """What waits for one address, in order: that a trouble is over must not be read before the trouble."""
+
+    def __init__(self, url: str, patience: Patience) -> None:
+        self._url = url
+        self._patience = patience
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self.tried = asyncio.Event()
+        self.tried.set()
+
+    def put(self, one: _Waiting) -> None:
+        """One more. What waits longer is tried at once, too: the address may be back."""
+        self._waiting.append(one)
+        if len(self._waiting) > MOST_WAITING:
+            dropped = self._waiting.popleft()
+            log.error("alert_dropped", kind=dropped.kind, service=shown(self._url), waiting=MOST_WAITING)
+        self.tried.clear()
+        self._wake.set()
 
     async def run(self) -> None:
         """Send until cancelled."""
         while True:
-            if not any(one.tries == 0 for one in self._waiting):
-                self._tried_once.set()
             self._wake.clear()
-            now_s = self._clock.monotonic_s()
-            due = next((one for one in self._waiting if one.due_s <= now_s), None)
-            if due is None:
-                await self._rest(now_s)
-            else:
-                await self._send(due)
+            while self._waiting and await self._is_through(self._waiting[0]):
+                pass
+            if not self._wake.is_set():
+                self.tried.set()
+            await self._rest()
 
-    async def _rest(self, now_s: float) -> None:
-        until_s = min((one.due_s for one in self._waiting), default=None)
-        if until_s is None:
-            await self._wake.wait()
-            return
-        sleeping = asyncio.ensure_future(self._clock.sleep(until_s - now_s))
-        waking = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
-
-    async def _send(self, one: _Waiting) -> None:
-        deliveries = await self._hand_over(one)
+    async def _is_through(self, one: _Waiting) -> bool:
+        """Try one; whether the next one may be tried now."""
+        delivery = await self._deliver(one)
         one.tries += 1
-        left = []
-        for delivery in deliveries:
-            if delivery.ok:
-                log.info("alert_sent", kind=one.kind, service=delivery.service, tries=one.tries)
-                continue
-            again = not delivery.hopeless and one.tries < MOST_TRIES
-            if again:
-                left.append(delivery.url)
+        given_up = not delivery.ok and (delivery.hopeless or one.tries >= MOST_TRIES)
+        if delivery.ok:
+            log.info("alert_sent", kind=one.kind, service=delivery.service, tries=one.tries)
+        else:
             log.warning(
-                "alert_not_sent",
-                kind=one.kind,
-                service=delivery.service,
-                error=delivery.why,
-                tries=one.tries,
-                tried_again=again,
-            )
-        one.urls = tuple(left)
-        one.due_s = self._clock.monotonic_s() + self._pauses.delay_s(one.tries)
-        if not left and one in self._waiting:
-            self._waiting.remove(one)
+                "alert_not_sent", kind=one.kind, service=delivery.service, error=delivery.why,
+                tries=one.tries, tried_again=not given_up,
+            )  # fmt: skip
+        if (delivery.ok or given_up) and self._waiting and self._waiting[0] is one:
+            self._waiting.popleft()
+        return delivery.ok or given_up
 
-    async def _hand_over(self, one: _Waiting) -> list[Delivery]:
+    async def _rest(self) -> None:
+        """Until there is one more, or what waits is to be tried again."""
+        with contextlib.suppress(TimeoutError):
+            delay_s = self._patience.pauses.delay_s(self._waiting[0].tries) if self._waiting else None
+            async with asyncio.timeout(delay_s):
+                await self._wake.wait()
+
+    async def _deliver(self, one: _Waiting) -> Delivery:
         try:
-            child = await asyncio.create_subprocess_exec(
-                *COMMAND,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
+            return await _hand_over(self._url, one, self._patience.longest_s)
         except OSError as error:
-            why = f"no process for it: {error.strerror or error}"
-            return [Delivery(url, ok=False, why=why) for url in one.urls]
-        lines: list[bytes] = []
-        try:
-            async with asyncio.timeout(self._longest_s):
-                await _talk(child, _asked(one.text, one.urls, one.look), lines)
-        except TimeoutError:
-            pass
-        finally:
-            # Also when the daemon stops: nobody else would end it.
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-        await child.wait()
-        return _deliveries(one.urls, lines)
+            return Delivery(self._url, ok=False, why=f"no process for it: {error.strerror or error}")
+        except Exception as error:
+            # Telling must not end the sending of posts, whatever is wrong with it.
+            log.exception("alert_failed", kind=one.kind)
+            return Delivery(self._url, ok=False, why=type(error).__name__)
+
+
+async def _hand_over(url: str, one: _Waiting, longest_s: float) -> Delivery:
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    lines: list[bytes] = []
+    silent = NO_CHILD
+    try:
+        async with asyncio.timeout(longest_s):
+            await _talk(child, _asked(one.text, [url], one.look), lines)
+    except TimeoutError:
+        silent = TOO_SLOW
+    finally:
+        # Also when the daemon stops: nobody else would end it.
+        await _end(child)
+    return _deliveries([url], lines, silent)[0]
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GONE_WITHIN_S):
+            await child.communicate()
 
 
 async def _talk(child: asyncio.subprocess.Process, asked: bytes, lines: list[bytes]) -> None:
@@ -189,20 +210,22 @@ def _ask(urls: Sequence[str], asked: bytes, longest_s: float) -> list[Delivery]:
     with subprocess.Popen(  # noqa: S603 - this very program
         COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
+        silent = NO_CHILD
         try:
             out, _ = child.communicate(asked, longest_s)
         except subprocess.TimeoutExpired:
+            silent = TOO_SLOW
             child.kill()
             out, _ = child.communicate()
-    return _deliveries(urls, out.splitlines())
+    return _deliveries(urls, out.splitlines(), silent)
 
 
 def _asked(text: Text, urls: Sequence[str], look: str) -> bytes:
     return orjson.dumps({"urls": list(urls), "title": text.title, "body": text.body, "look": look})
 
 
-def _deliveries(urls: Sequence[str], lines: Sequence[bytes]) -> list[Delivery]:
-    """One for each address; of whom there is no line, nothing was heard."""
+def _deliveries(urls: Sequence[str], lines: Sequence[bytes], silent: str) -> list[Delivery]:
+    """One for each address; `silent`: why there is no line of one."""
     said = {}
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -216,6 +239,6 @@ def _deliveries(urls: Sequence[str], lines: Sequence[bytes]) -> list[Delivery]:
             hopeless=bool(said[number].get("hopeless")),
         )
         if number in said
-        else Delivery(url, ok=False, why=NO_ANSWER)
+        else Delivery(url, ok=False, why=silent)
         for number, url in enumerate(urls)
     ]

@@ -41,7 +41,9 @@ def text_of(alert: Alert, language: Language, name: str) -> Text:
 
 
 def _whole(name: str, title: str, lines: list[str]) -> Text:
-    return Text(_shown(f"[broadcastd {name}] {title}", LONGEST_TITLE), "\n".join(lines).strip() + "\n")
+    # Some services take a title for HTML, whatever they are told.
+    harmless = f"[broadcastd {name}] {title}".translate(str.maketrans("<>", "‹›"))
+    return Text(_shown(harmless, LONGEST_TITLE), "\n".join(lines).strip() + "\n")
 
 
 def _title(alert: Alert, words: Words, frame: Mapping[str, str]) -> str:
@@ -63,7 +65,7 @@ def _lines(alert: Alert, words: Words, language: Language) -> Iterator[str]:
         yield from _examples(alert, language)
     else:
         yield from _facts(alert.facts, language)
-    code = errcode_of(alert.facts)
+    code = None if alert.over else errcode_of(alert.facts)
     if code is not None:
         yield f"{frame['means']}{frame['colon']}{code} {in_one_language(code, language)}"
     if alert.since is not None:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bed.fakes import FakeClock
+from bed.certificate import certificate
+from bed.fakes import T0, FakeClock
+from bed.ports import free_port
+from bed.watched import mail_server
 
 from broadcastd.alert_settings import AlertSettings
 from broadcastd.alerts.texts import Text
@@ -19,8 +22,8 @@ from broadcastd.monitor.restarts import Restarts
 from broadcastd.monitor.run import Monitor, Report
 from broadcastd.monitor.standing import Traces, standing
 from broadcastd.monitor.state import OtherRunError, State, StateError, StateFile
-from broadcastd.monitor.telling import Telling
-from broadcastd.monitor.verdict import Facts, Limits, Port, Standing
+from broadcastd.monitor.telling import MailPost, Telling
+from broadcastd.monitor.verdict import Facts, Limits, Port, Standing, judge
 
 LIMITS = Limits(256, timedelta(days=14))
 INFO: dict[str, Any] = {
@@ -333,3 +336,51 @@ def raises(cause: BaseException | None, words: str = "it hung up without a reply
 )
 def test_what_an_answer_comes_to(ask: Callable[..., Any], port: Port) -> None:
     assert looks(ask).ping(0.05)[0] is port
+
+
+def test_the_certificates_and_the_disk_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "none.pem").write_text("nothing")
+    ends = {"old": T0 - timedelta(days=1), "soon": T0 + timedelta(days=3), "late": T0 + timedelta(days=60)}
+    files = {name: certificate(tmp_path / f"{name}.pem", at) for name, at in ends.items()}
+    files |= {"none": tmp_path / "none.pem", "gone": tmp_path / "gone.pem"}
+    eyes = Looks(raises(ConnectionRefusedError()), 5, Traces(()), tmp_path / "ledger.db", files)
+    facts = eyes.gather()
+    assert facts.port is Port.REFUSED
+    assert facts.free_mb is not None
+    assert {one.about: one.ends_at for one in facts.certificates if one.ends_at} == ends
+    bad = [one for one in judge(facts, LIMITS, T0) if one.check == "certificate" and not one.ok]
+    assert [one.about for one in bad] == ["old", "soon", "none", "gone"]
+    assert bad[2].words == f"none: {tmp_path}/none.pem is no certificate"
+    assert "No such file" in bad[3].words
+
+
+def test_what_one_address_did_not_take_is_sent_to_that_one_again() -> None:
+    port = free_port()
+    with mail_server() as (box, url):
+        dead = f"mailto://127.0.0.1:{port}?from=a@b.example&to=c@d.example&mode=insecure"
+        settings = AlertSettings.model_validate({"urls": [url, dead], "language": "zh", "name": "test"})
+        post = MailPost(settings)
+        state = State()
+        telling = Telling(settings, state, post)
+        telling.take(judge(DOWN, LIMITS, T0), T0)
+        telling.finish(60)
+        assert box.titles == ["broadcastd 没有应答"]
+        (left,) = state.unsent
+        assert (left["urls"], left["tries"]) == ([1], 1)
+        assert dead not in str(left)
+        with mail_server(port) as (other, _):
+            again = Telling(settings, state, MailPost(settings))
+            again.again()
+            again.finish(60)
+            assert other.titles == ["broadcastd 没有应答"]
+        assert state.unsent == []
+        assert len(box.mails) == 1
+        assert any("told mailto://127.0.0.1" in words for words in post.words)
+
+
+def test_without_an_address_nothing_is_kept() -> None:
+    state = State()
+    telling = Telling(AlertSettings(), state, MailPost(AlertSettings()))
+    telling.take(judge(DOWN, LIMITS, T0), T0)
+    telling.finish(10)
+    assert state.unsent == []

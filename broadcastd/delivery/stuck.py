@@ -84,6 +84,8 @@ class StuckJobs:
         self._closing: dict[int, float] = {}
         self._looked_s = clock.monotonic_s()
         self._at_work: Mapping[int, int] = {}
+        self._moved_s: dict[str, float] = {}
+        """Account to when one of its jobs last moved."""
         self._questions = 0
         """Jobs that the ledger was asked for in this look."""
         self.look_every_s = min(LOOK_S, patience.after_s / 5)
@@ -127,7 +129,7 @@ class StuckJobs:
     def _note_one(self, watched: _Watched, now_s: float, waiting: Mapping[str, str]) -> None:
         entry = watched.entry
         if entry.ended != watched.ended:
-            watched.moved_s = watched.excused_s = now_s
+            watched.moved_s = watched.excused_s = self._moved_s[entry.account.name] = now_s
             watched.kept_by = ""
         kept_by = self._ledger.trouble or entry.kept_by or waiting.get(entry.account.name, "")
         kept_by = kept_by or self._turn_of(watched, now_s)
@@ -174,6 +176,9 @@ class StuckJobs:
         present, due = await self._on_disk(entry)
         if present is None:
             return None
+        moved_s = self._moved_s.get(account)
+        if not present.books.planned and moved_s is not None and now_s - moved_s < patience.after_s:
+            due = "its turn: other jobs of its account are being read"
         if due:
             # It is looked at anew: by then it may be due, and nobody takes it.
             watched.excused_s, watched.kept_by = now_s, due

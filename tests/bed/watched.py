@@ -63,7 +63,7 @@ def mail_server(port: int = 0) -> Iterator[tuple[Mailbox, str]]:
 
 def watch(daemon: DaemonProcess, url: str, **monitor: Any) -> None:
     """Add what the monitor needs to the daemon's settings."""
-    values = {"state_dir": "monitor", "second_look_s": 20, "timeout_s": 2, "restart": "", **monitor}
+    values = {"state_dir": "monitor", "second_look_s": 35, "timeout_s": 5, "restart": "", **monitor}
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     added = "\n".join(["", "[alerts]", f"urls = {json.dumps([url])}", "", "[monitor]", *lines, ""])
     daemon.settings.write_text(daemon.settings.read_text(encoding="utf-8") + added, encoding="utf-8")

@@ -256,6 +256,18 @@ async def test_a_long_query_may_take_its_time_while_it_is_planned() -> None:
     assert "its audience is being read" in one.why
 
 
+async def test_one_whose_audience_is_not_read_yet_is_behind_others_that_are(bench: Bench) -> None:
+    bench.disk.planned = False
+    other = dataclasses.replace(bench.entry, job=dataclasses.replace(bench.entry.job, no=2, id="j2"))
+    bench.jobs.entries.append(other)
+
+    def one_more() -> None:
+        other.ended += 1
+
+    assert not await bench.pass_by(4 * AFTER_S, one_more)
+    assert {one.job_id for one in await bench.pass_by(AFTER_S + 600)} == {"j0123456789ab", "j2"}
+
+
 async def test_a_process_that_was_stopped_for_long_does_not_cry_when_it_goes_on(bench: Bench) -> None:
     await bench.pass_by(300)
     bench.clock.advance(5000)

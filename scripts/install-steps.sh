@@ -4,8 +4,8 @@ put_user() {
   say "User broadcastd, folders /etc/broadcastd and /var/lib/broadcastd"
   install -D -m 0644 "$root/systemd/sysusers.conf" "$target/etc/sysusers.d/broadcastd.conf"
   install -D -m 0644 "$root/systemd/tmpfiles.conf" "$target/etc/tmpfiles.d/broadcastd.conf"
-  if [ -n "$target" ] && [ "$(id -u)" -ne 0 ]; then
-    say "  not root: owners under $target are left to the image's first boot"
+  if [ -n "$target" ] && { [ "$(id -u)" -ne 0 ] || ! command -v systemd-sysusers >/dev/null; }; then
+    say "  not root, or no systemd-sysusers: owners under $target are left to the image's first boot"
     mkdir -p "$target/etc/broadcastd" "$target/var/lib/broadcastd"
     return
   fi
@@ -22,7 +22,7 @@ put_user() {
 set_owners() {
   local user
   [ "$(id -u)" -eq 0 ] || return 0
-  user=$(awk -F: '$1 == "broadcastd" { print $3 ":" $4 }' "$target/etc/passwd")
+  user=$(awk -F: '$1 == "broadcastd" { print $3 ":" $4 }' "$target/etc/passwd" 2>/dev/null) || return 0
   mkdir -p "$target/etc/broadcastd" "$target$state" "$target/var/lib/broadcastd-identity"
   chown "0:${user#*:}" "$target/etc/broadcastd"
   chown "$user" "$target/var/lib/broadcastd" "$target$state" "$target/var/lib/broadcastd-identity"

@@ -26,6 +26,7 @@ from broadcastd.delivery.forecast import Reset
 from broadcastd.delivery.forecaster import Forecaster
 from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.delivery.intake import Intake
+from broadcastd.delivery.loop_lag import LoopLag
 from broadcastd.delivery.masses import Masses
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.planner import Planner
@@ -48,7 +49,6 @@ from broadcastd.ledgers.opening_changes import Guard
 from broadcastd.ledgers.sql import SqlLedger
 from broadcastd.life import Life
 from broadcastd.notices import Notices, Unheard
-from broadcastd.ops.loop_lag import LoopLag
 from broadcastd.ops.port import HttpPort
 from broadcastd.ops.sources import Sources
 from broadcastd.ports import Opening
@@ -124,10 +124,11 @@ class Parts:
 
     def _build_vitals(self) -> None:
         ledger, clock = self.ledger, self.clock
+        self.loop_lag = LoopLag(clock)
         self.intake = Intake(ledger, self.accounts, self.jobs, self.forecasters, self.settings, clock)
         self.canary = Canary(self.heartbeat.beat, self.accounts, lambda: self.intake.not_durable, clock)
         stuck = StuckJobs(self.jobs, ledger, self.dispatcher, _patience(self.settings), clock)
-        self.vitals = Vitals(self.heartbeat, ledger, self.dispatcher, stuck, self.notices, clock)
+        self.vitals = Vitals(self.heartbeat, self.dispatcher, stuck, self.loop_lag, self.notices, clock)
 
     def _build_use_cases(self) -> None:
         settings, clock = self.settings, self.clock
@@ -158,7 +159,6 @@ class Parts:
             self.quota_watches[name] = QuotaWatch(quotas, quota, reset, watching)
 
     def _build_http(self) -> None:
-        self.loop_lag = LoopLag(self.clock)
         sources = Sources(
             accounts=self.accounts,
             jobs=self.jobs,
@@ -240,11 +240,10 @@ class Parts:
             "closer": self.closer.run(),
             "timekeeper": self.timekeeper.run(),
             "heartbeat": self.heartbeat.run(),
-            "loop lag": self.vitals.run(),
             "stuck jobs": self.vitals.watch_jobs(),
             "retention": self.retention.run(),
             "account holds": self.account_holds.run(),
-            "loop lag of metrics": self.loop_lag.run(),
+            "loop lag": self.loop_lag.run(),
             **self.callbacks.loops(),
             **{
                 f"lane {lane.channel} of {account.name}": lane.run()

@@ -36,6 +36,11 @@ class Heartbeat:
         """For how long the ledger has said nothing: neither that it is written, nor why it is not."""
         return self._clock.monotonic_s() - self._answered_s
 
+    @property
+    def trouble(self) -> str:
+        """Why the ledger cannot be written, as it says itself; empty when all is well."""
+        return self._ledger.trouble
+
     async def beat(self) -> None:
         """One commit, on disk when it returns; one at a time. Raises LedgerUnavailableError."""
         async with self._turn:

@@ -1,6 +1,6 @@
 """Whether the daemon makes progress: its loop, its ledger, its tasks; and which jobs stand still."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,16 +9,12 @@ import structlog
 from broadcastd.clock import Clock
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.heartbeat import Heartbeat
+from broadcastd.delivery.loop_lag import LoopLag
 from broadcastd.delivery.stuck import Stuck, StuckJobs
 from broadcastd.notices import Notice, NoticeKind, Notices, Unheard
-from broadcastd.ports import Ledger
 
 log = structlog.get_logger()
 
-SAMPLE_S = 0.5
-"""How often the loop's lag is measured."""
-KEPT_S = 60.0
-"""Of so long the greatest lag is told."""
 LOOP_HANGS_S = 15.0
 """No sample for so long: the loop runs (somebody asks), and does not come round."""
 LEDGER_HANGS_S = 60.0
@@ -32,39 +28,27 @@ MOST_SHOWN = 100
 
 
 class Vitals:
-    """`run` and `watch_jobs` must be running."""
+    """`watch_jobs` must be running, and the loop's lag be looked at."""
 
     def __init__(
         self,
         heartbeat: Heartbeat,
-        ledger: Ledger,
         dispatcher: Dispatcher,
         stuck: StuckJobs,
+        loop_lag: LoopLag,
         notices: Notices,
         clock: Clock,
     ) -> None:
         self._heartbeat = heartbeat
-        self._ledger = ledger
         self._dispatcher = dispatcher
         self._stuck = stuck
+        self._loop_lag = loop_lag
         self._notices = notices
         self._is_heard = not isinstance(notices, Unheard)
         self._clock = clock
-        self._lags: deque[tuple[float, float]] = deque()
-        self._sampled_s = clock.monotonic_s()
         self._told: dict[str, Stuck] = {}
 
     # -- what it says ----------------------------------------------------------------------------------
-
-    @property
-    def loop_lag_s(self) -> float:
-        """By how much the loop's last sample came late."""
-        return self._lags[-1][1] if self._lags else 0.0
-
-    @property
-    def greatest_lag_s(self) -> float:
-        """The greatest of the last minute."""
-        return max((lag_s for _, lag_s in self._lags), default=0.0)
 
     @property
     def ledger_silent_s(self) -> float:
@@ -81,12 +65,11 @@ class Vitals:
 
         Only what a restart may mend: a ledger that says why it cannot be written is none of it.
         """
-        now_s = self._clock.monotonic_s()
-        if now_s - self._sampled_s > LOOP_HANGS_S:
-            return f"loop: it has not come round for {now_s - self._sampled_s:.0f} s"
+        if self._loop_lag.overdue_s > LOOP_HANGS_S:
+            return f"loop: it has not come round for {self._loop_lag.overdue_s:.0f} s"
         if self.ledger_silent_s > LEDGER_HANGS_S:
             return f"ledger: it has not answered for {self.ledger_silent_s:.0f} s"
-        if self._dispatcher.silent_s > TASKS_HANG_S and not self._ledger.trouble:
+        if self._dispatcher.silent_s > TASKS_HANG_S and not self._heartbeat.trouble:
             return f"tasks: nobody has looked for work for {self._dispatcher.silent_s:.0f} s"
         ours = next((one for one in self.stuck if one.ours), None)
         return f"tasks: a job stands still since {ours.since:%H:%M:%S} UTC: {ours.why}" if ours else ""
@@ -95,7 +78,7 @@ class Vitals:
         """For `info`."""
         return {
             "progress": self.progressing() or "ok",
-            "loop_lag_ms": {"last": _ms(self.loop_lag_s), "most": _ms(self.greatest_lag_s)},
+            "loop_lag_ms": {"last": _ms(self._loop_lag.last_s), "most": _ms(self._loop_lag.most_s)},
             "ledger_answered_s": round(self.ledger_silent_s, 1),
             "stuck": [
                 {
@@ -110,17 +93,7 @@ class Vitals:
             ],
         }
 
-    # -- the loops -------------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Measure the loop's lag."""
-        while True:
-            began_s = self._clock.monotonic_s()
-            await self._clock.sleep(SAMPLE_S)
-            self._sampled_s = self._clock.monotonic_s()
-            self._lags.append((self._sampled_s, max(0.0, self._sampled_s - began_s - SAMPLE_S)))
-            while self._lags[0][0] < self._sampled_s - KEPT_S:
-                self._lags.popleft()
+    # -- the loop --------------------------------------------------------------------------------------
 
     async def watch_jobs(self) -> None:
         """Look for jobs that stand still, and have them told."""

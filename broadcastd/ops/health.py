@@ -1,6 +1,6 @@
 """Whether the daemon is ready for frames, part by part, in words without secrets."""
 
-from broadcastd.ops.loop_lag import LoopLag
+from broadcastd.delivery.loop_lag import LoopLag
 from broadcastd.ops.sources import Sources
 
 LAG_S = 5.0

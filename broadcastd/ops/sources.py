@@ -8,10 +8,10 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account
 from broadcastd.delivery.dispatcher import Dispatcher
 from broadcastd.delivery.intake import Intake
+from broadcastd.delivery.loop_lag import LoopLag
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.quotas import AccountQuotas
 from broadcastd.metrics import Commits, FrameCounts
-from broadcastd.ops.loop_lag import LoopLag
 from broadcastd.ports import Ledger
 
 Pool = Callable[[], tuple[int, int]]

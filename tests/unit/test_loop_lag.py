@@ -2,7 +2,7 @@
 
 from bed.fakes import FakeClock
 
-from broadcastd.ops.loop_lag import EVERY_S, LoopLag
+from broadcastd.delivery.loop_lag import EVERY_S, LoopLag
 
 
 def look(lag: LoopLag, clock: FakeClock, late_s: float) -> None:

@@ -10,6 +10,7 @@ from bed.fakes import T0, FakeClock, ScriptedChannel, ScriptedList, Told, open_j
 
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.lane import HoldOf
+from broadcastd.delivery.loop_lag import LoopLag
 from broadcastd.delivery.stuck import Patience, Stuck, StuckJobs
 from broadcastd.delivery.vitals import Vitals
 from broadcastd.errors import LedgerUnavailableError
@@ -300,7 +301,7 @@ async def test_of_very_many_the_ledger_is_asked_for_some(bench: Bench) -> None:
 
 
 def _vitals(bench: Bench, told: Told | Unheard, beat: Beat) -> Vitals:
-    return Vitals(beat, bench.disk, bench.desk, bench.stuck, told, bench.clock)  # type: ignore[arg-type]
+    return Vitals(beat, bench.desk, bench.stuck, LoopLag(bench.clock), told, bench.clock)  # type: ignore[arg-type]
 
 
 async def test_progress_is_what_the_watchdog_is_fed_by(bench: Bench) -> None:
@@ -315,7 +316,7 @@ async def test_progress_is_what_the_watchdog_is_fed_by(bench: Bench) -> None:
     beat.silent_s = 0
     bench.desk.silent_s = 121
     assert vitals.progressing() == "tasks: nobody has looked for work for 121 s"
-    bench.disk.trouble = "the disk is full"
+    beat.trouble = "the disk is full"
     assert not vitals.progressing()
 
 

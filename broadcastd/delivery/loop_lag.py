@@ -48,7 +48,12 @@ class LoopLag:
         """The longest of the last minute, the present look included."""
         now_s = self._clock.monotonic_s()
         self._forget(now_s)
-        return max(self._seen[0][1] if self._seen else 0.0, now_s - self._due_s, 0.0)
+        return max(self._seen[0][1] if self._seen else 0.0, self.overdue_s)
+
+    @property
+    def overdue_s(self) -> float:
+        """For how long the loop has not come round, beyond what it should take; not below 0."""
+        return max(0.0, self._clock.monotonic_s() - self._due_s)
 
     @property
     def kept(self) -> int:

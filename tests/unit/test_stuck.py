@@ -68,6 +68,7 @@ class Beat:
     """Stands for `Heartbeat`."""
 
     silent_s = 0.0
+    trouble = ""
 
 
 class Bench:

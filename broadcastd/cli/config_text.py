@@ -9,6 +9,8 @@ from pathlib import Path
 PORTS_BESIDE = {"http": 1, "callback": 2}
 """Sections with a port of their own, and how far from the server's: 9091 and 9092 beside 9090."""
 
+Value = str | int | list[str]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -28,8 +30,8 @@ def settings_text(place: Place) -> str:
     return text
 
 
-def _values(place: Place) -> dict[tuple[str, str], str | int]:
-    values: dict[tuple[str, str], str | int] = {}
+def _values(place: Place) -> dict[tuple[str, str], Value]:
+    values: dict[tuple[str, str], Value] = {}
     if place.state_dir is not None:
         values["ledger", "url"] = f"sqlite:///{place.state_dir}/broadcastd.db"
     if place.identity_dir is not None:
@@ -39,11 +41,11 @@ def _values(place: Place) -> dict[tuple[str, str], str | int]:
         for section, distance in PORTS_BESIDE.items():
             values[section, "port"] = place.port + distance
     if place.restart is not None:
-        values["monitor", "restart"] = place.restart
+        values["monitor", "restart"] = place.restart.split()
     return values
 
 
-def with_value(text: str, section: str, key: str, value: str | int) -> str:
+def with_value(text: str, section: str, key: str, value: Value) -> str:
     """The text with another value for a key that it has, commented out or not; the comment keeps its column.
 
     Without such a section or key, the text as it is.
@@ -51,7 +53,9 @@ def with_value(text: str, section: str, key: str, value: str | int) -> str:
     within = re.search(rf"^\[{re.escape(section)}\].*?(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
     if within is None:
         return text
-    line = re.search(rf'^(?:# )?({re.escape(key)} = (?:"[^"\n]*"|[^\s#]+)) *(#.*)?$', within[0], re.MULTILINE)
+    line = re.search(
+        rf'^(?:# )?({re.escape(key)} = (?:"[^"\n]*"|\[[^\]\n]*\]|[^\s#]+)) *(#.*)?$', within[0], re.MULTILINE
+    )
     if line is None:
         return text
     comment = line[2] or ""

@@ -39,6 +39,13 @@ def test_the_section_counts_and_a_comment_keeps_its_column() -> None:
     assert with_value(text, "b", "other", "y") == text.replace('# other = "x"  # two', 'other = "y"    # two')
 
 
+def test_a_command_is_a_list_of_words() -> None:
+    text = '[monitor]\nrestart = ["systemctl", "restart", "broadcastd"]   # "": never\n'
+    there = with_value(text, "monitor", "restart", ["systemctl", "restart", "broadcastd@shop.service"])
+    assert tomllib.loads(there)["monitor"]["restart"] == ["systemctl", "restart", "broadcastd@shop.service"]
+    assert there.endswith('# "": never\n')
+
+
 def test_what_the_file_does_not_have_is_left_out() -> None:
     assert with_value("[a]\nkey = 1\n", "b", "key", 2) == "[a]\nkey = 1\n"
     assert with_value("[a]\nkey = 1\n", "a", "keys", 2) == "[a]\nkey = 1\n"

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,9 @@ from broadcastd import tls
 from broadcastd.errors import NoDaemonError, SettingsError
 from broadcastd.server_settings import ServerSettings
 from broadcastd.wire import dial
+from broadcastd_client import Client, Refused, Unreachable
 
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 NOWHERE = "http://127.0.0.1:9"
 PING = {"op": "ping"}
 
@@ -180,6 +183,34 @@ def test_commands_find_their_way(
     assert "it does not let us in: certificate required (--tls-cert, --tls-key)" in ran.err
     assert "this port speaks TLS only" in run(*remote).err
     assert "No such file" in run(*remote, "--tls-ca", "missing.pem").err
+
+
+def test_the_client_library(bed: Bed, strict: DaemonProcess) -> None:
+    files = {"tls_cert": bed.client.cert, "tls_key": bed.client.key}
+    client = Client(port=strict.port, tls_ca=bed.authority.ca, timeout_s=20, **files)
+    assert client.broadcast("over TLS", key="k")["key"] == "k"
+    with pytest.raises(Unreachable, match="it does not let us in: certificate required"):
+        Client(port=strict.port, tls_ca=bed.authority.ca).ping()
+    with pytest.raises(Refused, match="this port speaks TLS only") as error:
+        Client(port=strict.port).ping()
+    assert not error.value.final  # a missing setting costs no paid post: it is spooled
+
+
+def test_the_php_client(bed: Bed, strict: DaemonProcess) -> None:
+    def call(**options: Path) -> str:
+        pairs = ", ".join(f"'{name}' => '{value}'" for name, value in options.items())
+        script = (
+            f"require '{EXAMPLES}/broadcast.php'; try {{ echo broadcast(['content' => 'php', 'key' => 'p'],"
+            f" 'tls://127.0.0.1:{strict.port}', 20, [{pairs}])['key']; }}"
+            " catch (RuntimeException $e) { echo $e->getCode(), ': ', $e->getMessage(); }"
+        )
+        done = subprocess.run(["php", "-r", script], capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    shown = {"local_cert": bed.client.cert, "local_pk": bed.client.key}
+    assert call(cafile=bed.authority.ca, **shown) == "p"
+    assert "1: broadcastd cannot be reached at tls://" in call(cafile=bed.other.ca, **shown)
+    assert call(cafile=bed.authority.ca).startswith("1: broadcastd ")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ class Desk:
         name = fields.get("op", "broadcast")
         op = OPS.get(name) if isinstance(name, str) else None
         if op is None:
-            return Refusal(ErrorCode.UNKNOWN_OP, f"unknown op {str(name)[:40]!r}; accepted: {', '.join(OPS)}")
+            said = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
+            return Refusal(ErrorCode.UNKNOWN_OP, f"unknown op {said}; accepted: {', '.join(OPS)}")
         refusal = _forbidden(access, name, op)
         if refusal is not None:
             return refusal
@@ -130,4 +131,4 @@ def _forbidden(access: Access, name: str, op: Op) -> Refusal | None:
 
 
 def _short(value: Any) -> str | None:
-    return None if value is None else str(value)[:128]
+    return str(value)[:128] if isinstance(value, str | int) else None

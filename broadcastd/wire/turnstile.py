@@ -2,10 +2,10 @@
 
 import asyncio
 
-FRAMES_PER_S = 100
+FRAMES_PER_S, FRAMES_AT_ONCE = 50, 300
 """Of all connections; their first frames and accepted broadcasts are not counted. Costs 1 to 2 % of a CPU."""
-LINES_PER_S = 10
-"""Of all `tail` and `drain` that go on, once there are many: each looks into the ledger, 1 to 2 ms."""
+LINES_PER_S, LINES_AT_ONCE = 5, 100
+"""Of all `tail` and `drain` that go on: each looks into the ledger, 1 to 2 ms."""
 
 
 class Turnstile:
@@ -30,5 +30,5 @@ class Turnstiles:
     """What all connections share."""
 
     def __init__(self) -> None:
-        self.frames = Turnstile(FRAMES_PER_S, at_once=3 * FRAMES_PER_S)
-        self.lines = Turnstile(LINES_PER_S, at_once=10 * LINES_PER_S)
+        self.frames = Turnstile(FRAMES_PER_S, FRAMES_AT_ONCE)
+        self.lines = Turnstile(LINES_PER_S, LINES_AT_ONCE)

@@ -23,14 +23,13 @@ from bed.site import openid, sqlite_site
 from bed.wire import RawClient
 from hypothesis import HealthCheck, given, settings
 
-from broadcastd.wire.turnstile import FRAMES_PER_S
+from broadcastd.wire.turnstile import FRAMES_AT_ONCE, FRAMES_PER_S
 
 FEW = Attack(idle=500, slow=50, deaf=50, garbage_per_s=50, addresses=100)
 MANY = Attack(idle=5000, slow=200, deaf=200, garbage_per_s=50, addresses=250)
 PER_IDLE_KB, PER_BUSY_KB = 12, 512
 """What one connection may cost: one that is silent; one that has sent half a frame, or does not read."""
 SPARE_KB = 16 * 1024
-AT_ONCE = 3 * FRAMES_PER_S
 ANSWER_WITHIN_S = 2.0
 """The client library's whole patience."""
 
@@ -181,11 +180,11 @@ def thrown(port: int, pieces: list[bytes]) -> None:
 def test_who_asks_hundreds_of_things_in_one_go_keeps_nobody_waiting(tmp_path: Path) -> None:
     with job_under_way(tmp_path, per_s=50, for_s=1) as (daemon, job), RawClient(daemon.port) as greedy:
         began = time.monotonic()
-        greedy.send(b'{"op":"ping"}\n' * AT_ONCE + b'{"op":"job","job":"%s"}\n' % job.encode() * 100)
+        greedy.send(b'{"op":"ping"}\n' * FRAMES_AT_ONCE + b'{"op":"job","job":"%s"}\n' % job.encode() * 100)
         with Pinger(daemon) as pinger:
-            replies = [greedy.reply() for _ in range(AT_ONCE + 100)]
+            replies = [greedy.reply() for _ in range(FRAMES_AT_ONCE + 100)]
         assert time.monotonic() - began > 99 / FRAMES_PER_S
-        assert [reply.get("op") for reply in replies] == ["ping"] * AT_ONCE + [None] * 100
+        assert [reply.get("op") for reply in replies] == ["ping"] * FRAMES_AT_ONCE + [None] * 100
         assert pinger.trouble == []
         assert pinger.waits_s
         assert max(pinger.waits_s) < ANSWER_WITHIN_S

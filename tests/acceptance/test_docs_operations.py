@@ -13,7 +13,7 @@ from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import counting_endpoint
 from bed.site import sqlite_site
 
-from broadcastd.cli.main import COMMANDS, cli
+from broadcastd.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

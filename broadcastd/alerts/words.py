@@ -29,6 +29,12 @@ _EN: Mapping[Kind, Words] = {
         "No post can be taken in, and nothing is sent. What was accepted goes on after a start.",
         "broadcastd info; then look at its log. Start it again: broadcastd run, or your supervisor.",
     ),
+    Kind.CANARY_FAILS: Words(
+        "a post would not go through now: {about}",
+        "posts would go through again: {about}",
+        "broadcastd answers. What it needs for sending is not there; what is accepted waits for it.",
+        "broadcastd ping --canary shows each part; put the reason right. It goes on by itself then.",
+    ),
     Kind.JOB_STUCK: Words(
         "job {about} does not move",
         "job {about} moves again",
@@ -99,6 +105,12 @@ _ZH: Mapping[Kind, Words] = {
         "broadcastd 恢复应答",
         "现在无法接收新的群发，也没有在发送。已接受的任务都在磁盘上，启动后会继续。",
         "运行 broadcastd info，再看日志。重新启动：broadcastd run，或用您的进程管理工具。",
+    ),
+    Kind.CANARY_FAILS: Words(
+        "现在群发无法完成：{about}",
+        "群发恢复正常：{about}",
+        "broadcastd 有应答，但发送所需的条件不具备；已接受的任务会等待，不会丢失。",
+        "运行 broadcastd ping --canary 查看各个部分，排除原因后自动继续。",
     ),
     Kind.JOB_STUCK: Words(
         "任务 {about} 停滞不前",
@@ -174,14 +186,14 @@ LABELS: Mapping[str, Mapping[str, str]] = {
         "content": "content", "peer": "from", "state": "state", "recipients": "recipients", "sent": "sent",
         "rejected": "rejected",
         "failed": "failed", "unknown": "unknown", "skipped": "skipped", "in_doubt": "in doubt",
-        "tried_again_in_s": "tried again in, s",
+        "tried_again_in_s": "tried again in, s", "lasted": "it lasted", "jobs_stuck": "jobs that stand still",
     },
     "zh": {
         "reason": "原因", "error": "错误", "message": "说明", "errcode": "错误码", "account": "公众号",
         "channel": "通道", "job": "任务", "key": "key", "ref": "ref", "content": "内容", "peer": "来自",
         "state": "状态", "recipients": "接收者", "sent": "已发送", "rejected": "被拒绝",
         "failed": "失败", "unknown": "结果不明", "skipped": "跳过", "in_doubt": "存疑",
-        "tried_again_in_s": "多少秒后再试",
+        "tried_again_in_s": "多少秒后再试", "lasted": "持续时间", "jobs_stuck": "停滞的任务数",
     },
 }  # fmt: skip
 

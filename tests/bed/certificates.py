@@ -35,10 +35,10 @@ class Authority:
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
-    def issue(self, name: str, *hosts: str, days: int = 30) -> Pair:
+    def issue(self, name: str, *hosts: str, days: int = 30, ends: datetime.datetime | None = None) -> Pair:
         """A certificate for these names and addresses; `days` below 0: expired so long ago."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(_name(name), key, days)
+        builder = self._builder(_name(name), key, days, ends)
         builder = builder.add_extension(x509.BasicConstraints(False, None), True)
         authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._own)
         builder = builder.add_extension(authority, False)
@@ -55,9 +55,13 @@ class Authority:
         return pair
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        days: int,
+        ends: datetime.datetime | None = None,
     ) -> x509.CertificateBuilder:
-        ends = datetime.datetime.now(datetime.UTC) + days * DAY
+        ends = ends or datetime.datetime.now(datetime.UTC) + days * DAY
         return x509.CertificateBuilder(
             self._name, subject, key.public_key(), x509.random_serial_number(), ends - 60 * DAY, ends
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bed.certificate import certificate
+from bed.certificates import Authority
 from bed.fakes import T0, FakeClock
 from bed.ports import free_port
 from bed.watched import mail_server
@@ -341,7 +341,8 @@ def test_what_an_answer_comes_to(ask: Callable[..., Any], port: Port) -> None:
 def test_the_certificates_and_the_disk_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("nothing")
     ends = {"old": T0 - timedelta(days=1), "soon": T0 + timedelta(days=3), "late": T0 + timedelta(days=60)}
-    files = {name: certificate(tmp_path / f"{name}.pem", at) for name, at in ends.items()}
+    authority = Authority(tmp_path)
+    files = {name: authority.issue(name, ends=at).cert for name, at in ends.items()}
     files |= {"none": tmp_path / "none.pem", "gone": tmp_path / "gone.pem"}
     eyes = Looks(raises(ConnectionRefusedError()), 5, Traces(()), tmp_path / "ledger.db", files)
     facts = eyes.gather()

@@ -99,7 +99,6 @@ class Daemon:
             await self._open(stack)
             async with asyncio.TaskGroup() as group:
                 loops = self._start_loops(group)
-                await self._ledger.begin_telling(self._finish_hooks, self._clock.now())
                 await self._jobs.restore()
                 self._account_holds.restore()
                 # WeChat pushes on while the daemon drains: it tries for some 15 s only.
@@ -135,6 +134,7 @@ class Daemon:
         await self._callbacks.restore()
         self._build_sending()
         self._build_finish_hooks(stack)
+        await self._ledger.begin_telling(self._finish_hooks, self._clock.now())
         self._build_quotas()
         self._build_use_cases()
 

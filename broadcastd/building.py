@@ -82,6 +82,8 @@ class Parts:
         await self.callbacks.restore()
         self._build_sending()
         self._build_finish_hooks(stack)
+        # Before anything runs: a job that ends first would count as one from before there was a hook.
+        await self.ledger.begin_telling(self.finish_hooks, self.clock.now())
         self._build_quotas()
         self._build_vitals()
         self._build_use_cases()
@@ -214,7 +216,6 @@ class Parts:
 
     async def restore(self) -> None:
         """Go on with what the ledger holds."""
-        await self.ledger.begin_telling(self.finish_hooks, self.clock.now())
         await self.jobs.restore()
         self.account_holds.restore()
 

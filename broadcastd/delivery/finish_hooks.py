@@ -143,9 +143,10 @@ class FinishHooks:
             self._give_up(job, why)
         else:
             self._answers = True
-            log.info("finish_told", job=job.id, account=job.account, tries=state.tries + 1)
         await self._ledger.note_told(job.no, job.round.no, self._clock.now())
         self._failing.pop(job.no, None)
+        if not why:
+            log.info("finish_told", job=job.id, account=job.account, tries=state.tries + 1)
         return not why
 
     def _is_hopeless(self, job: Job, state: _Failing) -> bool:

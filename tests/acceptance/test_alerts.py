@@ -11,7 +11,7 @@ from bed.sandboxes import sandbox_process
 from bed.site import TOKEN, sqlite_site
 from bed.wire import RawClient
 
-FOLLOWERS = 2_000
+FOLLOWERS = 500
 NOT_LISTED = b'{"errcode":40164,"errmsg":"invalid ip, not in whitelist rid: 1-2-3"}'
 
 
@@ -93,7 +93,7 @@ def test_a_mail_server_that_hangs_and_one_that_is_away_slow_no_send(
             for words in ("一条群发被拒绝", job, "40164"):
                 server.wait_for(words)
             finished = server.wait_for(job, "已结束")
-            assert "已发送：2000" in finished.body
+            assert "已发送：500" in finished.body
             endpoint.answer = lambda path, body: OK
             daemon.control("resume", held)
             daemon.wait_done(held)
@@ -114,15 +114,6 @@ def test_what_was_held_before_a_restart_is_not_told_again_at_once(
         daemon.control("cancel", job)
         mail.wait_for(f"已恢复：任务 {job} 不再暂停")
         assert len(mail.mails) == 2
-
-
-def test_without_addresses_nothing_is_started(tmp_path: Path, endpoint: CountingEndpoint) -> None:
-    site = sqlite_site(tmp_path / "site.db", 1)
-    with daemon_process(tmp_path, endpoint.url, site) as daemon:
-        assert not daemon.call({"content": ""})["ok"]
-        daemon.stop()
-        assert daemon.events("broadcast_refused")
-        assert '"event":"alert' not in daemon.log
 
 
 def test_a_daemon_that_stops_sends_its_last_alert(

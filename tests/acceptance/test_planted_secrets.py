@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bed.daemon import DaemonProcess, daemon_process
+from bed.http_port import FORM, client_of, http_settings
 from bed.mariadb import PASSWORD, PrivateMariaDb
 from bed.ports import eventually, free_port
 from bed.pushes import Platform, text
@@ -70,6 +71,7 @@ forward_to = "http://site:{FORWARD}@127.0.0.1:9/x?k={QUERY}"
     with daemon_process(
         tmp_path, REFUSED_HERE, mariadb.url.replace(PASSWORD, DATABASE), server=server,
         account=f'app_id = "wx0123456789abcdef"\napp_secret = "{APP}"', more=more,
+        **http_settings(),
     ) as daemon:  # fmt: skip
         yield Bed(daemon, port)
 
@@ -91,6 +93,7 @@ def provoke(bed: Bed) -> None:
     with RawClient(bed.daemon.port) as client:
         client.send(f"token={TOKEN}\n")
         bed.seen.append(json.dumps(client.reply()))
+    _provoke_http(bed)
     push = Platform(token=CALLBACK, aes_key=AES).safe(text("o1", "0"))
     bed.push(push.query, push.body)
     bed.push({**push.query, "signature": "0" * 40, "msg_signature": "0" * 40}, push.body)
@@ -101,6 +104,18 @@ def provoke(bed: Bed) -> None:
         bed.ask({**frame, **mine})
     for op in ("info", "jobs", "quota", "clear_quota", "rate"):
         bed.ask({"op": op, **mine})
+
+
+def _provoke_http(bed: Bed) -> None:
+    http = client_of(bed.daemon)
+    for token in (TOKEN, SHOP, TOKEN[:-1]):
+        shown = {"Authorization": f"Bearer {token}"}
+        answers = [
+            http.get(path, **shown) for path in ("/readyz", "/metrics", "/jobs", f"/jobs?token={token}")
+        ]
+        answers += [http.post({"content": "y", "tokn": token}, **shown), http.post({"token": [token]})]
+        answers += [http.post(f"content=y&token={token}&tokn={token}", **FORM), http.post(f"token={token}")]
+        bed.seen += [f"{one.headers} {one.body.decode()}" for one in answers]
 
 
 def test_none_is_seen_anywhere(bed: Bed) -> None:

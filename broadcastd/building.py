@@ -176,6 +176,7 @@ class Parts:
             tasks=self.settings.pool.tasks,
             clock=self.clock,
             started_s=self.clock.monotonic_s(),
+            progressing=self.vitals.progressing,
             listening=lambda: self.listening,
         )
         self.http = HttpPort(self.settings.http, sources, self.desk)

@@ -65,10 +65,9 @@ def _monitor(
     own = settings.monitor
     ledger = settings.ledger.url.get_secret_value()
     path = Path(ledger.removeprefix(EMBEDDED)) if ledger.startswith(EMBEDDED) else None
-    background = getattr(settings, "background", None)
     traces = Traces(
         own.restart,
-        Path(background.pid_file) if background is not None else None,
+        Path(settings.background.pid_file),
         path.with_name(path.name + ".lock") if path is not None else None,
     )
 
@@ -95,7 +94,7 @@ def _monitor(
 
 def _certificates(settings: Settings) -> dict[str, Path]:
     """The daemon's own, by the key that names them."""
-    named = {name: getattr(getattr(settings, name, None), "tls_cert", None) for name in ("server", "http")}
+    named = {"server": settings.server.tls_cert, "http": settings.http.tls_cert}
     return {f"{name}.tls_cert": Path(there) for name, there in named.items() if there}
 
 

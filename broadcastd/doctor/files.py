@@ -86,11 +86,13 @@ def judge_secret(path: Path, there: os.stat_result, group_is_private: bool) -> F
     mode = stat.S_IMODE(there.st_mode)
     if mode & 0o007:
         return fail(f"{path} is open to everybody on this machine (mode {mode:04o})", f"chmod o= {path}")
-    if mode & 0o070 and not group_is_private:
-        name = _group_name(there.st_gid)
-        return fail(f"{path} is open to the group {name} (mode {mode:04o})", f"chmod g= {path}")
     if mode & 0o020:
         return fail(f"{path} can be changed by its group (mode {mode:04o})", f"chmod g-w {path}")
+    if mode & 0o050 and not group_is_private:
+        who = f"everybody in the group {_group_name(there.st_gid)}"
+        return warn(
+            f"{path} can be read by {who} (mode {mode:04o})", f"if that is not meant: chmod g= {path}"
+        )
     return None
 
 
@@ -135,9 +137,9 @@ def _secret_files(subject: Subject) -> Iterator[Path]:
         return
     if subject.settings is None:
         return
-    tls_key = getattr(subject.settings.server, "tls_key", None)
-    if tls_key:
-        yield Path(str(tls_key))
+    for port in (subject.settings.server, subject.settings.http):
+        if port.tls_key:
+            yield Path(port.tls_key)
     if subject.ledger_file is not None:
         yield subject.ledger_file
 
@@ -188,11 +190,11 @@ def judge_folder(what: str, folder: Path, daemon: Person) -> Findings:
 def _written_to(subject: Subject) -> Iterator[tuple[str, Path]]:
     if subject.ledger_file is not None:
         yield "ledger", subject.ledger_file.parent
-    background = getattr(subject.whole, "background", None)
-    for key, what in (("log_file", "log"), ("pid_file", "pid file")):
-        file = getattr(background, key, None)
-        if file:
-            yield what, Path(str(file)).parent
+    background = subject.whole.background
+    # Where `broadcastd start` has never been, systemd runs the daemon, and neither is needed.
+    for what, file in (("log", Path(background.log_file)), ("pid file", Path(background.pid_file))):
+        if file.exists():
+            yield what, file.parent
 
 
 def identity_folder(subject: Subject, uid: int, pid: int | None) -> tuple[Path, bool] | None:

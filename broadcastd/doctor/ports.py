@@ -25,7 +25,7 @@ async def port(subject: Subject) -> Findings:
     file = subject.ledger_file
     at_work = lock_holder(file) if file is not None else None
     found = [judge_port(server, daemon, holder, at_work)]
-    if server.host not in LOOPBACK and not getattr(server, "tls_cert", None):
+    if server.host not in LOOPBACK and not server.tls_cert:
         found.append(
             warn(
                 f"{server.host} is beyond loopback, and the connection is not encrypted: whoever is between"
@@ -90,9 +90,8 @@ def _others(subject: Subject) -> Iterator[tuple[str, str, int]]:
     hears = any(account.callback is not None for account in settings.accounts.values())
     if hears and settings.callback.port:  # 0: whichever is free
         yield "callback", settings.callback.host, settings.callback.port
-    http: Any = getattr(settings, "http", None)
-    if http is not None and getattr(http, "port", None):
-        yield "http", http.host, http.port
+    if settings.http.enabled and settings.http.port:
+        yield "http", settings.http.host, settings.http.port
 
 
 def _listens(host: str, number: int) -> bool:
@@ -125,6 +124,10 @@ def judge_daemon(reply: dict[str, Any]) -> Findings:
         found.append(fail(f"its ledger: {reply['ledger']}", "see the checks of the ledger"))
     elif reply.get("accepts", "yes") != "yes":
         found.append(warn("it drains: new jobs are refused", "broadcastd drain --off"))
+    if reply.get("progress", "ok") != "ok":
+        found.append(fail(f"it hangs: {reply['progress']}", f"{RESTART}: nothing is lost by it"))
+    for one in reply.get("stuck", ()):
+        found.append(warn(f"job {one['job']} stands still: {one['why']}", f"broadcastd job {one['job']}"))
     if reply["jobs"]["held"]:
         found.append(
             warn(

@@ -6,9 +6,6 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import SecretStr
 
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, skipped, warn
 from broadcastd.doctor.subject import Subject
@@ -161,10 +158,7 @@ def _is_open_folder(place: Path) -> bool:
 
 async def alerts(subject: Subject) -> Findings:
     """Whether anybody is told."""
-    urls: Any = getattr(getattr(subject.whole, "alerts", None), "urls", ())
-    return [
-        judge_alerts([one.get_secret_value() if isinstance(one, SecretStr) else str(one) for one in urls])
-    ]
+    return [judge_alerts([url.get_secret_value() for url in subject.whole.alerts.urls])]
 
 
 def judge_alerts(urls: Iterable[str]) -> Finding:

@@ -52,8 +52,8 @@ class Sources:
     clock: Clock
     started_s: float
     """Monotonic."""
-    requests: Requests = field(default_factory=Requests)
-    progressing: Callable[[], str] = lambda: ""
+    progressing: Callable[[], str]
     """What of the daemon hangs, in words; empty when all goes on."""
+    requests: Requests = field(default_factory=Requests)
     listening: Callable[[], bool] = lambda: True
     """Whether frames are taken on their port."""

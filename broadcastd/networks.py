@@ -43,6 +43,15 @@ class Allowed:
         return any(there in network for network in self._networks)
 
 
+def neighbourhood(address: str) -> str:
+    """Whose an address is: of IPv6 a whole /64's, since whoever has one address of it has them all."""
+    try:
+        there = _plain(address)
+    except ValueError:
+        return address
+    return str(there) if there.version == 4 else str(ipaddress.ip_network(f"{there}/64", strict=False))
+
+
 def _plain(address: str) -> Address:
     there = ipaddress.ip_address(address.partition("%")[0])
     mapped = there.ipv4_mapped if isinstance(there, ipaddress.IPv6Address) else None

@@ -1,19 +1,19 @@
 """How many files and sockets this process may have open."""
 
+import contextlib
 import resource
+import sys
 
 
-def raise_limit() -> int:
-    """Raise the soft limit (1024 by custom) to the hard one; how many there may be then."""
+def raise_limit() -> None:
+    """Raise the soft limit (1024 by custom) to the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        try:
+        with contextlib.suppress(OSError, ValueError):  # the kernel's own ceiling (fs.nr_open) may be lower
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # the kernel's own ceiling (fs.nr_open) may be lower
-            return soft
-    return hard
 
 
 def limit() -> int:
     """How many there may be now."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

@@ -13,7 +13,7 @@ import structlog
 
 from broadcastd import open_files, tls
 from broadcastd.errors import CannotListenError
-from broadcastd.networks import Allowed, Notes
+from broadcastd.networks import Allowed, Notes, neighbourhood
 from broadcastd.refusals import ErrorCode, Refusal
 from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.connection import Connection
@@ -99,9 +99,10 @@ class Listener:
             return
         address = str(peer[0]) if isinstance(peer, tuple) else ""
         if not self._allowed.admits(address):
-            self._note("stranger_refused", address, why="not in server.allow")
+            self._note("stranger_refused", neighbourhood(address), why="not in server.allow")
             sock.close()
             return
+        address = neighbourhood(address)
         task: asyncio.Task[None]
         seat = self._seats.take(address, lambda: self._hang_up(task))
         if seat is None:

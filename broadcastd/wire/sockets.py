@@ -79,10 +79,11 @@ class Doorway:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError):
                 return
+            except ConnectionError:
+                continue  # whoever it was has gone already
             except OSError as error:
-                if error.errno not in OUT_OF_FILES:
-                    continue  # whoever it was has gone already
-                pause_s = ROOM_S if self._out_of_files(error) else RETRY_S
+                room = error.errno in OUT_OF_FILES and self._out_of_files(error)
+                pause_s = ROOM_S if room else RETRY_S
                 # The socket stays readable: without a pause this would be asked again at once, for ever.
                 self._loop.remove_reader(listening.fileno())
                 self._pauses[listening] = self._loop.call_later(pause_s, self._watch, listening)

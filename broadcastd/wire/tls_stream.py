@@ -60,10 +60,13 @@ class TlsStream:
                 return received
 
     def write(self, text: bytes) -> None:
-        """Encrypt it, and have it sent."""
-        for begin in range(0, len(text), RECORD_BYTES):
-            self._session.write(text[begin : begin + RECORD_BYTES])
-            self._flush()
+        """Encrypt it, and have it sent. Raises ConnectionResetError."""
+        try:
+            for begin in range(0, len(text), RECORD_BYTES):
+                self._session.write(text[begin : begin + RECORD_BYTES])
+                self._flush()
+        except ssl.SSLError as error:
+            raise ConnectionResetError from error
 
     async def drain(self) -> None:
         """See `StreamWriter`."""

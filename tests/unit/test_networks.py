@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from broadcastd.networks import MOST_NOTED, Allowed, Notes
+from broadcastd.networks import MOST_NOTED, Allowed, Notes, neighbourhood
 from broadcastd.server_settings import ServerSettings
 
 
@@ -41,6 +41,20 @@ def test_a_file_of_tls_without_a_certificate_is_a_mistake(key: str) -> None:
     with pytest.raises(ValidationError) as error:
         ServerSettings(**{key: "x.pem"})
     assert f"{key} needs tls_cert beside it" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_who_has_one_address_of_ipv6_has_many(address: str, whose: str) -> None:
+    assert neighbourhood(address) == whose
 
 
 def test_a_line_a_minute_and_address() -> None:

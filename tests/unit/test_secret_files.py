@@ -1,17 +1,21 @@
 """Files that hold secrets: others must not read or change them, and settings files are looked at likewise."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bed.certificates import Authority
 from pydantic import BaseModel, SecretStr
 
 from broadcastd import secret_files, settings_file
 from broadcastd.errors import SettingsError
-from broadcastd.settings import Settings
+from broadcastd.precautions import precautions
+from broadcastd.server_settings import ServerSettings
+from broadcastd.settings import AccountSettings, AudienceSettings, Settings
 
 MINIMAL = """
 [accounts.default.audience]
@@ -84,6 +88,25 @@ def test_a_settings_file_that_holds_secrets_is_looked_at(
     lines = settings_file.exposures(settings)
     assert len(lines) == bool(found)
     assert found in "".join(lines)
+
+
+def test_an_open_key_of_tls_is_mentioned(folder: Path) -> None:
+    pair = Authority(folder).issue("server", "127.0.0.1")
+    account = AccountSettings(audience=AudienceSettings(url="sqlite:///s.db"), channels=("custom",))
+    server = ServerSettings(tls_cert=str(pair.cert), tls_key=str(pair.key))
+    settings = Settings(server=server, accounts={"default": account})
+    assert precautions(settings) == []
+    pair.key.chmod(0o644)
+    (line,) = precautions(settings)
+    assert f"server.tls_key: others on this machine may read {pair.key}" in line
+
+
+def test_a_certificate_that_ends_soon_is_mentioned(folder: Path) -> None:
+    pair = Authority(folder).issue("server", "127.0.0.1", days=5)
+    account = AccountSettings(audience=AudienceSettings(url="sqlite:///s.db"), channels=("custom",))
+    server = ServerSettings(tls_cert=str(pair.cert), tls_key=str(pair.key))
+    (line,) = precautions(Settings(server=server, accounts={"default": account}))
+    assert re.search(r"server\.tls_cert: .*server\.pem expires in [45] days", line)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -25,11 +25,16 @@ def _page(name: str) -> str:
 
 
 def _typed(text: str) -> list[str]:
-    """Everything there is to type: the lines of blocks, and what stands in backquotes within the text."""
-    blocks = re.findall(r"^```(?:bash)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    without = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    inline = [" ".join(one.split()) for one in re.findall(r"`([^`]+)`", without)]
-    lines = [line for block in blocks for line in block.splitlines() if line]
+    """Everything there is to type: the lines of blocks (of a dialogue, those after `$`), and what stands in
+    backquotes within the text."""
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    lines = []
+    for language, block in fenced.findall(text):
+        shown = [line for line in block.splitlines() if line]
+        if language == "console":
+            shown = [line.removeprefix("$ ") for line in shown if line.startswith("$ ")]
+        lines += shown
+    inline = [" ".join(one.split()) for one in re.findall(r"`([^`]+)`", fenced.sub("", text))]
     return [*lines, *(one for one in inline if one.startswith(("sudo ", "broadcastd ")))]
 
 
@@ -38,6 +43,17 @@ def test_both_pages_tell_to_type_the_same() -> None:
     assert _typed(english) == _typed(chinese)
     assert english.count("\n## ") == chinese.count("\n## ")
     assert english.count("\n| ") == chinese.count("\n| ")
+
+
+def _first_cells(text: str) -> list[list[str]]:
+    cells = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+    return [re.findall(r"`([^`]+)`", cell) for cell in cells]
+
+
+def test_both_pages_have_the_same_rows() -> None:
+    english, chinese = (_first_cells(_page(name)) for name in PAGES)
+    assert english == chinese
+    assert sum(map(bool, english)) > 30
 
 
 def test_every_command_and_option_exists() -> None:

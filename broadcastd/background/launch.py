@@ -23,6 +23,8 @@ from broadcastd.background.pid_file import PidFile, holder
 from broadcastd.errors import AlreadyRunningError, BroadcastdError, CannotStartError, SettingsError
 
 MOST_SAID_BYTES = 65536
+IGNORED = (signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGHUP)
+"""SIGHUP until the daemon listens to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +157,7 @@ def _daemon(what: Launch, voice: _Voice) -> None:
         files_preserve=[voice.pipe, *what.sockets],
         stdout=log_file.stream,
         stderr=log_file.stream,
-        signal_map={
-            signal.SIGTTIN: None,
-            signal.SIGTTOU: None,
-            signal.SIGTSTP: None,
-            signal.SIGHUP: None,  # until the daemon listens to it
-            signal.SIGTERM: "terminate",
-        },
+        signal_map={**dict.fromkeys(IGNORED), signal.SIGTERM: "terminate"},
     )
     try:
         context.open()

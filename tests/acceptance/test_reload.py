@@ -16,6 +16,7 @@ from bed.ports import eventually
 from bed.site import sqlite_site
 from bed.wire import RawClient
 
+from broadcastd.errors import NoDaemonError
 from broadcastd.wire import dial
 
 CUSTOM = """
@@ -163,16 +164,29 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_in_force(
 def test_live_and_waiting_settings_that_do_not_go_together_are_refused(
     tmp_path: Path, endpoint: CountingEndpoint
 ) -> None:
-    site = sqlite_site(tmp_path / "site.db", 10)
-    server = 'host = "0.0.0.0"\ntoken = "t"'
-    with daemon_process(tmp_path, endpoint.url, site, server=server) as daemon:
+    # An address that no other test's callers come from, as they may be from any of 0.0.0.0.
+    host = "127.0.0.2"
+    server = f'host = "{host}"\ntoken = "t"'
+    daemon = DaemonProcess(tmp_path, endpoint.url, sqlite_site(tmp_path / "site.db", 10), server=server)
+
+    def call(frame: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dial.call(host, daemon.port, frame)
+        except NoDaemonError:
+            return {}
+
+    try:
+        daemon.launch()
+        eventually(lambda: call({"op": "ping", "token": "t"}), what="it answers")
         text = daemon.settings.read_text()
         daemon.settings.write_text(text.replace(server, 'host = "127.0.0.1"'))
-        reply = daemon.call({"op": "reload", "token": "t"})
+        reply = call({"op": "reload", "token": "t"})
         assert reply["error"] == "bad_settings"
         assert "server.token" in reply["message"]
-        # It still listens to everybody: the token must stay.
-        assert daemon.call({"op": "ping"})["error"] == "unauthorized"
+        # It still listens beyond loopback: the token must stay.
+        assert call({"op": "ping"})["error"] == "unauthorized"
+    finally:
+        daemon.close()
 
 
 def test_a_broken_file_changes_nothing_and_says_why(daemon: DaemonProcess, edited: Edited) -> None:

@@ -75,7 +75,10 @@ class Connection:
                 await self._send(refusal_view(self._desk.refused(refusal, {}, self._peer, len(rest))))
 
     async def _serve_frames(self) -> None:
+        paid = True
         while (line := await self._next_line()) is not None:
+            if not paid:
+                await self._desk.turnstiles.frames.passed()
             self._seat.busy()
             self.replying = True
             try:
@@ -86,8 +89,6 @@ class Connection:
             self._seat.idle()
             if self._stopping.is_set():
                 return
-            if not paid:
-                await self._desk.turnstiles.frames.passed()
 
     async def _next_line(self) -> bytes | None:
         """The next frame; None when the client has left or was idle. Raises FramingError."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Clock(Protocol):
@@ -40,7 +42,8 @@ class SystemClock:
 
 def to_ms(moment: datetime) -> int:
     """Milliseconds since 1970, the ledger's unit of time."""
-    return round(moment.timestamp() * 1000)
+    # In whole numbers: a float of the year 2243 is off by microseconds.
+    return ((moment - EPOCH) // timedelta(microseconds=1) + 500) // 1000
 
 
 def from_ms(moment_ms: int) -> datetime:

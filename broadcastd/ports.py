@@ -185,7 +185,7 @@ class Ledger(Protocol):
         ...
 
     async def listed(self, job_no: int, after: int | None) -> tuple[Sequence[Listed], int | None]:
-        """The recipients of the next slice above id `after` (None: of the first one), and its last id.
+        """Recipients of the next slices above id `after` (None: of the first ones), and the last id of them.
 
         None for it: there is none, and so nobody more. Nobody is listed twice, though slices are split.
         """

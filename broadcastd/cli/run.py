@@ -3,10 +3,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from broadcastd.cli.target import config_option
+
+if TYPE_CHECKING:
+    from broadcastd.settings import Settings
 
 
 @click.command()
@@ -22,12 +26,11 @@ def run(config: Path | None) -> None:
     from broadcastd.activation import inherited
     from broadcastd.background.core_files import forbid_core_files
     from broadcastd.notify import Notifier
-    from broadcastd.precautions import precautions
 
     path = settings_path(config, "run")
     settings = settings_file.load(path)
     log.configure(settings.log.level)
-    for what in settings_file.exposures(path) + precautions(settings):
+    for what in precautions_missing(path, settings):
         structlog.get_logger().warning("precaution_missing", what=what)
     forbid_core_files()
     notifier, sockets = Notifier.taken_from(os.environ), inherited(os.environ)
@@ -43,6 +46,14 @@ def run(config: Path | None) -> None:
         hang_up_stops=sys.stderr.isatty(),
     )
     uvloop.run(serve(settings, surroundings))
+
+
+def precautions_missing(path: Path, settings: "Settings") -> list[str]:
+    """What works, and should not be left as it is. Raises SettingsError for TLS that cannot be used."""
+    from broadcastd import settings_file
+    from broadcastd.precautions import precautions
+
+    return settings_file.exposures(path) + precautions(settings)
 
 
 def settings_path(config: Path | None, command: str) -> Path:

@@ -11,8 +11,9 @@ from broadcastd import settings_file
 from broadcastd.background.identity import identity_of
 from broadcastd.background.launch import Background, Launch, Launched, check, check_folders, launch
 from broadcastd.cli.background import Known, StartOptions, find_known, start_options
-from broadcastd.cli.run import settings_path
+from broadcastd.cli.run import precautions_missing, settings_path
 from broadcastd.cli.stop import stop_it, timeout_option
+from broadcastd.cli.target import complain
 from broadcastd.errors import CannotStartError
 from broadcastd.settings import Settings
 from broadcastd.wire.binding import bound
@@ -27,6 +28,7 @@ def start(options: StartOptions) -> None:
     """
     path = settings_path(options.config, "start")
     settings = settings_file.load(path)
+    _warn(path, settings)
     what = _launch_of(path, settings, options)
     check(what)
     _start(what, path, settings, options)
@@ -42,10 +44,16 @@ def restart(options: StartOptions, timeout_s: float | None) -> None:
     """
     path = settings_path(options.config, "restart")
     settings = settings_file.load(path)
+    _warn(path, settings)
     what = _launch_of(path, settings, options)
     check_folders(what)
     stop_it(find_known(path, options.pid_file), timeout_s, now=False)
     _start(what, path, settings, options)
+
+
+def _warn(path: Path, settings: Settings) -> None:
+    for what in precautions_missing(path, settings):
+        complain(f"warning: {what}")
 
 
 def _start(what: Launch, path: Path, settings: Settings, options: StartOptions) -> None:

@@ -89,10 +89,8 @@ def judge_secret(path: Path, there: os.stat_result, group_is_private: bool) -> F
     if mode & 0o020:
         return fail(f"{path} can be changed by its group (mode {mode:04o})", f"chmod g-w {path}")
     if mode & 0o050 and not group_is_private:
-        who = f"everybody in the group {_group_name(there.st_gid)}"
-        return warn(
-            f"{path} can be read by {who} (mode {mode:04o})", f"if that is not meant: chmod g= {path}"
-        )
+        seen = f"{path} can be read by all of the group {_group_name(there.st_gid)} (mode {mode:04o})"
+        return warn(seen, f"unless that is meant: chmod g= {path}")
     return None
 
 

@@ -1,6 +1,7 @@
-"""Who a job's recipients are and how each ended: what `who` lists, a slice at a time."""
+"""Who a job's recipients are and how each ended: what `who` lists, some slices at a time."""
 
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,10 @@ from broadcastd.frozen import unpack_ids
 from broadcastd.ledgers.schema import outcomes, receipts, slices
 from broadcastd.model import Listed
 from broadcastd.outcomes import Outcome
+
+BLOCK = 500
+"""Recipients of a block, at most: a small audience is cut into slices of a few each."""
+SLICES_LOOKED_AT = 16
 
 
 def list_block(
@@ -22,15 +27,17 @@ def list_block(
     query = sa.select(slices).where(slices.c.job_no == job_no, slices.c.round == 1)
     if after is not None:
         query = query.where(slices.c.first_id > after)
-    row = connection.execute(query.order_by(slices.c.first_id).limit(1)).one_or_none()
-    if row is None:
+    rows = connection.execute(query.order_by(slices.c.first_id).limit(SLICES_LOOKED_AT)).all()
+    if not rows:
         return [], None
-    in_slice = sa.and_(
-        outcomes.c.job_no == job_no, outcomes.c.recipient_id.between(row.first_id, row.last_id)
-    )
-    ended = {one.recipient_id: one for one in connection.execute(sa.select(outcomes).where(in_slice))}
-    ends = _deliveries(connection, job_no, row.first_id, row.last_id)
-    return [_listed(one, ended.get(one), ends.get(one, "")) for one in unpack_ids(row.ids)], row.last_id
+    sizes = accumulate(row.size for row in rows)
+    some = rows[: max(1, sum(size <= BLOCK for size in sizes))]
+    first, last = some[0].first_id, some[-1].last_id
+    in_block = sa.and_(outcomes.c.job_no == job_no, outcomes.c.recipient_id.between(first, last))
+    ended = {one.recipient_id: one for one in connection.execute(sa.select(outcomes).where(in_block))}
+    ends = _deliveries(connection, job_no, first, last)
+    everybody = chain.from_iterable(unpack_ids(row.ids) for row in some)
+    return [_listed(one, ended.get(one), ends.get(one, "")) for one in everybody], last
 
 
 def _deliveries(connection: sa.Connection, job_no: int, first: int, last: int) -> dict[int, str]:

@@ -340,7 +340,7 @@ def test_starts_stops_and_reloads_lose_nobody(daemon: BackgroundDaemon, endpoint
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_hundred_starts_stops_and_reloads_lose_nobody(
     daemon: BackgroundDaemon, endpoint: CountingEndpoint
 ) -> None:

@@ -338,22 +338,25 @@ async def everybody(bench, no):
 
 
 async def test_everybody_is_listed_once_with_the_present_outcome(bench):
-    no = await bench.job([-1, 1, 2, 3, 4, 5, 6, 7, 8], [9])
+    many = [-1, *range(1, 500)]
+    no = await bench.job(many, [500, 501], [502])
     lease = await bench.one(no)
     await bench.end(no, 1, outcome=Outcome.REJECTED, errcode=43004)
     now = bench.clock.now()
     block, last = await bench.ledger.listed(no, None)
+    assert [one.recipient_id for one in block] == many
     # A split between two blocks: the tail has a new number, and was listed before.
-    await bench.ledger.split([Split(lease, (-1, 1, 2, 3, 4), (5, 6, 7, 8))], now, now + timedelta(seconds=60))
+    split = Split(lease, tuple(many[:200]), tuple(many[200:]))
+    await bench.ledger.split([split], now, now + timedelta(seconds=60))
     rest, _ = await bench.ledger.listed(no, last)
-    assert [one.recipient_id for one in [*block, *rest]] == [-1, *range(1, 10)]
+    assert [one.recipient_id for one in rest] == [500, 501, 502]
     listed = await everybody(bench, no)
-    assert [one.recipient_id for one in listed] == [-1, *range(1, 10)]
+    assert [one.recipient_id for one in listed] == [*many, 500, 501, 502]
     found = {one.recipient_id: one for one in listed}
     assert (found[1].outcome, found[1].openid, found[1].errcode, found[1].at) == (
         Outcome.REJECTED, "o1", 43004, now,
     )  # fmt: skip
-    assert all(found[one].outcome is None for one in range(2, 10))
+    assert all(found[one].outcome is None for one in range(2, 503))
 
 
 async def test_after_a_retry_nobody_is_listed_twice(bench):

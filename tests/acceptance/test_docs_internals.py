@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from bed.settings_keys import default_of
 
+from broadcastd.cli.main import COMMANDS
+from broadcastd.settings import Settings
+
 ROOT = Path(__file__).parents[2]
+READMES = ("README.md", "README.zh-CN.md")
 PAGE = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
 
 
@@ -37,10 +41,10 @@ def test_what_it_points_at_is_there() -> None:
             assert re.search(rf"(def|class) {symbol}\b", text), f"{symbol} in {name}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+@pytest.mark.parametrize("page", READMES)
 def test_the_settings_of_the_readme_and_their_defaults(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`(?:server|pool|ledger|accounts)\.[^|]*)\|([^|]*)\|", text, re.MULTILINE)
+    rows = re.findall(rf"^\| (`(?:{'|'.join(Settings.model_fields)})\.[^|]*)\|([^|]*)\|", text, re.MULTILINE)
     assert len(rows) > 10
     for keys, shown in rows:
         values = re.findall(r"`([^`]+)`", shown)
@@ -52,3 +56,18 @@ def test_the_settings_of_the_readme_and_their_defaults(page: str) -> None:
                 said = values[number].strip("[]").replace('"', "")
                 known = ", ".join(default) if isinstance(default, tuple) else str(default)
                 assert said == known, key
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_every_command_is_in_the_readme(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert set(re.findall(r"\bbroadcastd (\w+)", text)) >= set(COMMANDS)
+
+
+def test_the_readmes_are_in_step() -> None:
+    english, chinese = ((ROOT / page).read_text(encoding="utf-8") for page in READMES)
+    for mark in ("## ", "| ", "- ", "```"):
+        assert english.count(f"\n{mark}") == chinese.count(f"\n{mark}"), mark
+    cells = [re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE) for text in (english, chinese)]
+    first, second = ([re.findall(r"`([^`]+)`", cell) for cell in page] for page in cells)
+    assert first == second

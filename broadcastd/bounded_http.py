@@ -69,14 +69,26 @@ class BoundedServer(web.Server):
         return _Handler(self, loop=self._loop, **self._options)
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
-        """Count it in, or hang up."""
+        """Count it in. When all places are taken, who has been idle longest gives way, or else this one."""
         super().connection_made(handler, transport)
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
-        if len(self._connections) > self._bounds.connections or not self._bounds.admits(address):
+        full = len(self._connections) > self._bounds.connections
+        if not self._bounds.admits(address) or (full and not self._hang_up_idle()):
             transport.abort()
         else:
             self.idle(handler)
+
+    def _hang_up_idle(self) -> bool:
+        """Without this, a few who drip their heads, and come again, would keep everybody out."""
+        longest = next(iter(self._ends), None)
+        if longest is None:
+            return False
+        self.busy(longest)
+        transport = self._connections.get(longest)
+        if transport is not None:
+            transport.abort()
+        return True
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         """See aiohttp."""

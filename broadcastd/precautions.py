@@ -5,6 +5,7 @@ from pathlib import Path
 
 from broadcastd import database_tls, secret_files, tls
 from broadcastd.settings import Settings
+from broadcastd.settings_review import PLACEHOLDER
 
 
 def precautions(settings: Settings) -> list[str]:
@@ -44,5 +45,5 @@ def _databases(settings: Settings) -> list[str]:
         f"{key}: the database is on another machine and the way to it is not encrypted: the password and all"
         " openids can be read on it; add ?tls=verify (and &tls_ca=FILE for a private CA), or at least ?tls=on"
         for key, url in urls.items()
-        if database_tls.is_in_the_clear(url.get_secret_value())
+        if database_tls.is_in_the_clear(url.get_secret_value()) and PLACEHOLDER not in url.get_secret_value()
     ]

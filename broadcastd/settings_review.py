@@ -4,6 +4,9 @@ from broadcastd.keywords import fitted, hidden
 from broadcastd.settings import AccountSettings, KeywordSettings, Settings
 from broadcastd.texts import fill, has_placeholder
 
+PLACEHOLDER = "@db.example.com"
+"""In the address of the audience, as `config init` writes it."""
+
 
 def untouched(settings: Settings) -> list[str]:
     """The keys that nobody has filled in yet: they are as `config init` wrote them."""
@@ -23,7 +26,7 @@ def cautions(settings: Settings) -> list[str]:
 
 def _untouched(account: AccountSettings) -> list[str]:
     found = []
-    if "@db.example.com" in account.audience.url.get_secret_value():
+    if PLACEHOLDER in account.audience.url.get_secret_value():
         found.append("audience.url")
     if account.template.template_id.startswith("REPLACE-"):
         found.append("template.template_id")

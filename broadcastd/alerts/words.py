@@ -119,15 +119,15 @@ _ZH: Mapping[Kind, Words] = {
         "运行 broadcastd job {about}，看 waits for 说明的原因；broadcastd info 可看微信和数据库是否正常。",
     ),
     Kind.JOB_HELD: Words(
-        "任务 {about} 已暂停，等待处理",
-        "任务 {about} 不再暂停",
+        "任务 {about} 已搁置，等待处理",
+        "任务 {about} 不再搁置",
         "在有人处理之前不再向任何人发送。不会遗漏，也不会重复。",
         "排除原因后运行：broadcastd resume {about}（或取消：broadcastd cancel {about}）",
     ),
     Kind.ACCOUNT_HELD: Words(
         "微信拒绝公众号 {about} 的调用",
         "微信恢复接受公众号 {about} 的调用",
-        "该公众号的全部任务已暂停。程序会不时用一次调用试探；不会遗漏任何人。",
+        "该公众号的全部任务已搁置。程序会不时用一次调用试探；不会遗漏任何人。",
         "在微信公众平台排除原因，然后运行：broadcastd resume 任务号（它的任意一个任务）",
     ),
     Kind.QUOTA_SHORT: Words(
@@ -145,7 +145,7 @@ _ZH: Mapping[Kind, Words] = {
     Kind.LEDGER_COPIED: Words(
         "账本是副本，或是从备份恢复的",
         "账本已被认领",
-        "未完成的任务已暂停：若它们在别处继续过，再发就会重复。",
+        "未完成的任务已搁置：若它们在别处继续过，再发就会重复。",
         "确认原来的程序已彻底停止，然后运行：broadcastd ledger adopt",
     ),
     Kind.DISK_SHORT: Words(

@@ -21,7 +21,8 @@ def reload(target: Target, as_json: bool) -> None:
     if not reply["ok"]:
         if reply.get("error") != "bad_settings":
             refused(reply)
-        complain(str(reply.get("message")))
+        for line in str(reply.get("message")).splitlines():
+            complain(line)
         sys.exit(Exit.BAD_SETTINGS)
     if as_json:
         print_json(reply)

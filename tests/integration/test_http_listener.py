@@ -166,15 +166,23 @@ async def test_who_waits_to_be_told_to_go_on_is_told():
         writer.close()
 
 
-async def test_a_crowd_is_turned_away_and_who_is_in_is_served():
+async def test_in_a_crowd_who_has_been_idle_longest_gives_way():
     async with running(max_connections=3) as port:
         inside = [await asyncio.open_connection("127.0.0.1", port.port) for _ in range(3)]
-        assert await port.raw(HEAD + b"Content-Length: 0\r\n\r\n") == b""
-        for reader, writer in inside:
+        assert (await port.raw(HEAD + b"Content-Length: 0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert await hung_up(inside[0][0])
+        for reader, writer in inside[1:]:
             writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        for _, writer in inside:
             writer.close()
-        assert (await port.raw(HEAD + b"Content-Length: 0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def hung_up(reader):
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
 
 
 async def test_sockets_that_are_handed_in():

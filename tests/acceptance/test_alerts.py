@@ -108,11 +108,11 @@ def test_what_was_held_before_a_restart_is_not_told_again_at_once(
     site = sqlite_site(tmp_path / "site.db", 0)
     with daemon_process(tmp_path, endpoint.url, site, server=alerts(mail)) as daemon:
         job = daemon.call({"content": "to nobody"})["job"]
-        mail.wait_for(f"任务 {job} 已暂停，等待处理")
+        mail.wait_for(f"任务 {job} 已搁置，等待处理")
         daemon.kill()
         daemon.start()
         daemon.control("cancel", job)
-        mail.wait_for(f"已恢复：任务 {job} 不再暂停")
+        mail.wait_for(f"已恢复：任务 {job} 不再搁置")
         assert len(mail.mails) == 2
 
 

@@ -14,6 +14,7 @@ from broadcastd.notices import NoticeKind
 
 _EXAMPLES: dict[NoticeKind, tuple[str, dict[str, str | int | float]]] = {
     NoticeKind.DAEMON_DOWN: ("", {"reason": "no daemon answers on 127.0.0.1:9090"}),
+    NoticeKind.CANARY_FAILS: ("plan", {"reason": "account default: the site's database is away"}),
     NoticeKind.JOB_STUCK: ("j0123456789abcd", {"account": "default", "reason": "no outcome for 15 minutes"}),
     NoticeKind.JOB_HELD: (
         "j0123456789abcd",

@@ -151,7 +151,7 @@ def test_slices_wait(scene: Scene, fault: str) -> None:
     scene.everybody_once(job)
 
 
-@faults("hangs", "table-goes")
+@faults("hangs")
 def test_the_token_is_waited_for(scene: Scene, fault: str) -> None:
     """WeChat takes only the fresh token, and it cannot be read."""
     words = FAULTS[fault].words.format(table="tp_accesstoken")

@@ -143,7 +143,13 @@ def test_next_channel(bed: Bed, code: int) -> None:
     assert bed.calls[code] == ["custom", "template"]
 
 
-@pytest.mark.parametrize("code", [*rows_with(Action.RETRY), UNLISTED])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, marks=pytest.mark.long) if code == -1 else code  # 20 s of pauses
+        for code in (*rows_with(Action.RETRY), UNLISTED)
+    ],
+)
 def test_tried_again_and_then_failed(bed: Bed, code: int) -> None:
     ended(bed, code, "failed", "custom", code)
     assert bed.calls[code] == ["custom"] * (6 if code == -1 else 3)

@@ -283,7 +283,7 @@ def test_who_is_not_told_apart_by_the_log(daemon: DaemonProcess, http: HttpClien
 
 def test_a_full_disk_and_a_stop_show(tmp_path: Path) -> None:
     """Of a daemon of its own: one that accepts nothing, then one that stops while it sends."""
-    with counting_endpoint(latency_s=1.5) as endpoint:
+    with counting_endpoint(latency_s=4) as endpoint:
         site = sqlite_site(tmp_path / "site.db", 10)
         with daemon_process(
             tmp_path, endpoint.url, site, ledger="reserve_mb = 1000000000", **http_settings()

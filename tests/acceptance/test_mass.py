@@ -111,6 +111,7 @@ def test_who_is_outside_the_window_gets_the_mass_message(
         check_books(process.ledger)
 
 
+@pytest.mark.long  # a minute
 def test_killed_between_the_commit_and_the_answer_the_same_bytes_go_again(
     endpoint: CountingEndpoint, wechat: Wechat, tmp_path: Path
 ) -> None:

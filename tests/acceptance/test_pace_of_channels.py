@@ -112,6 +112,7 @@ def test_two_jobs_of_one_account_share_its_rate(tmp_path: Path, endpoint: Counti
         assert 0.35 <= share <= 0.65
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bears", [40])
 def test_an_endpoint_that_bears_only_so_much(tmp_path: Path, endpoint: CountingEndpoint, bears: int) -> None:
     followers = 8_000

@@ -79,7 +79,7 @@ class Edited:
         self._daemon.settings.write_text(text, encoding="utf-8")
 
     def with_server(self, line: str) -> None:
-        self.to(("[pool]", f"{line}\n[pool]"))
+        self.to(("[http]", f"{line}\n[http]"))
 
     def reload(self) -> dict[str, Any]:
         reply = self._daemon.call({"op": "reload"})
@@ -95,9 +95,13 @@ def test_limits_of_the_port_change_for_open_connections_too(daemon: DaemonProces
         found = edited.reload()
         assert sorted(found["changed"]) == ["server.max_connections", "server.max_frame_bytes"]
         assert found["needs_restart"] == []
-        with RawClient(daemon.port), RawClient(daemon.port), RawClient(daemon.port) as last:
-            assert last.reply()["error"] == "busy"
         assert client.ask(long)["error"] == "frame_too_large"
+    with RawClient(daemon.port) as idle:
+        assert idle.ask({"op": "ping"})["ok"]
+        with RawClient(daemon.port) as second, RawClient(daemon.port) as third:
+            assert second.ask({"op": "ping"})["ok"]
+            assert third.ask({"op": "ping"})["ok"]
+            assert idle.hung_up()  # two have a place: who has been idle longest gives way
     assert edited.reload()["changed"] == []  # nothing is changed twice
 
 
@@ -147,7 +151,8 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_in_force(
     daemon: DaemonProcess, edited: Edited
 ) -> None:
     edited.to(
-        ("[pool]", "quiet_ms = 50\n[pool]\ntasks = 7"),
+        ("[http]", "quiet_ms = 50\n[http]"),
+        ("[pool]", "[pool]\ntasks = 7"),
         (f"port = {daemon.port}", "port = 1"),
         (
             "[accounts.default.http]",
@@ -190,7 +195,7 @@ def test_live_and_waiting_settings_that_do_not_go_together_are_refused(
 
 
 def test_a_broken_file_changes_nothing_and_says_why(daemon: DaemonProcess, edited: Edited) -> None:
-    edited.to(("[pool]", "max_frame_bytes = 500\nmax_connections = 0\n[pool]"))
+    edited.to(("[http]", "max_frame_bytes = 500\nmax_connections = 0\n[http]"))
     reply = daemon.call({"op": "reload"})
     assert (reply["error"], reply["retry"]) == ("bad_settings", False)
     assert reply["message"].startswith("nothing is changed: ")

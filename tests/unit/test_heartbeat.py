@@ -8,6 +8,7 @@ from bed.fakes import FakeClock
 
 from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.errors import LedgerSilentError, LedgerUnavailableError
+from broadcastd.notices import Unheard
 
 
 class Ledger:
@@ -33,7 +34,7 @@ class Ledger:
 )
 async def test_how_long_it_has_said_nothing(error: Exception | None, silent_s: float) -> None:
     clock, ledger = FakeClock(), Ledger()
-    heartbeat = Heartbeat(ledger, None, clock)  # type: ignore[arg-type]
+    heartbeat = Heartbeat(ledger, None, clock, Unheard())  # type: ignore[arg-type]
     clock.advance(70)
     assert heartbeat.silent_s == 70
     ledger.error = error
@@ -46,5 +47,5 @@ async def test_how_long_it_has_said_nothing(error: Exception | None, silent_s: f
 
 
 async def test_one_beat_at_a_time_whoever_asks() -> None:
-    heartbeat = Heartbeat(Ledger(), None, FakeClock())  # type: ignore[arg-type]
+    heartbeat = Heartbeat(Ledger(), None, FakeClock(), Unheard())  # type: ignore[arg-type]
     await asyncio.gather(*(heartbeat.beat() for _ in range(10)))

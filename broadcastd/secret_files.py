@@ -41,8 +41,12 @@ def open_to_others(path: Path) -> str:
     """
     mode = path.stat().st_mode
     verbs = [verb for bit, verb in ((stat.S_IROTH, "read"), (stat.S_IWOTH, "change")) if mode & bit]
-    enter = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
-    return " and ".join(verbs) if enter else ""
+    return " and ".join(verbs) if can_be_reached(path) else ""
+
+
+def can_be_reached(path: Path) -> bool:
+    """Whether any user of this machine can enter all folders of a file."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 
 def foreign_owner(path: Path) -> str:

@@ -55,7 +55,10 @@ def info(target: Target, as_json: bool) -> None:
     for one in reply.get("stuck", ()):
         say(f"stuck     {one['job']} of {one['account']}, since {local(one['since'])}: {one['why']}")
     for name, account in reply["accounts"].items():
-        say(f"account   {name}: WeChat {account['wechat']}; audience {account['audience']}")
+        wechat = (
+            account["wechat"] if account["wechat"].startswith("WeChat ") else f"WeChat {account['wechat']}"
+        )
+        say(f"account   {name}: {wechat}; audience {account['audience']}")
         for channel, lane in account.get("channels", {}).items():
             rate = "" if lane["rate_per_s"] is None else f", {lane['rate_per_s']:g} a second at most"
             say(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broadcastd import settings_file
+from broadcastd import secret_files, settings_file
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, warn
 from broadcastd.doctor.subject import Subject, user_name
 from broadcastd.errors import SettingsError
@@ -81,10 +81,12 @@ class Person:
         return mode & what == what
 
 
-def judge_secret(path: Path, there: os.stat_result, group_is_private: bool) -> Finding | None:
-    """A file that holds secrets, or openids; None: it is well kept."""
+def judge_secret(
+    path: Path, there: os.stat_result, group_is_private: bool, *, can_be_reached: bool = True
+) -> Finding | None:
+    """A file that holds secrets, or openids; None: it is well kept. `can_be_reached`: by everybody."""
     mode = stat.S_IMODE(there.st_mode)
-    if mode & 0o007:
+    if mode & 0o007 and can_be_reached:
         return fail(f"{path} is open to everybody on this machine (mode {mode:04o})", f"chmod o= {path}")
     if mode & 0o020:
         return fail(f"{path} can be changed by its group (mode {mode:04o})", f"chmod g-w {path}")
@@ -118,7 +120,12 @@ def _permissions(subject: Subject, daemon: Person) -> Findings:
         except OSError:
             continue  # a missing one is the settings' trouble, or the ledger's
         looked_at += 1
-        found = judge_secret(path, there, is_private_group(there.st_gid, there.st_uid))
+        found = judge_secret(
+            path,
+            there,
+            is_private_group(there.st_gid, there.st_uid),
+            can_be_reached=secret_files.can_be_reached(path),
+        )
         if found is None and not daemon.may(READ, there):
             name = user_name(daemon.uid)
             found = fail(f"{path} cannot be read by {name}, the daemon's user", f"chown {name} {path}")

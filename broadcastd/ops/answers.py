@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from broadcastd.refusals import ErrorCode, Refusal
+from broadcastd.wire.json_line import json_line
 from broadcastd.wire.views import refusal_view
 
 JSON = "application/json; charset=utf-8"
@@ -58,8 +57,7 @@ class Answer:
 
 def json_answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
     """A value as JSON, on a line."""
-    body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
-    return Answer(status, body, headers=headers or {})
+    return Answer(status, json_line(value), headers=headers or {})
 
 
 def refused(refusal: Refusal, status: int | None = None, headers: Mapping[str, str] | None = None) -> Answer:

@@ -14,6 +14,7 @@ from broadcastd.server_settings import ServerSettings
 from broadcastd.wire.desk import Desk
 from broadcastd.wire.frames import parse
 from broadcastd.wire.framing import FrameSplitter, FramingError
+from broadcastd.wire.json_line import json_line
 from broadcastd.wire.seats import Seat
 from broadcastd.wire.tls_stream import TlsStream
 from broadcastd.wire.use_cases import Lines
@@ -163,8 +164,8 @@ class Connection:
     async def _send(self, *replies: Reply) -> None:
         try:
             for reply in replies:
-                # A copy: what orjson returns holds 4 KiB, however short it is, for as long as it is not sent.
-                self._writer.write(bytes(memoryview(orjson.dumps(reply, option=orjson.OPT_APPEND_NEWLINE))))
+                # Not what orjson returns: that holds 4 KiB, however short it is, until it is sent.
+                self._writer.write(json_line(reply))
             if self._writer.transport.is_closing():
                 raise ConnectionResetError
             if self._writer.transport.get_write_buffer_size():

@@ -52,6 +52,10 @@ def test_who_may_read_a_secret(mode, private, mend):
         assert f"{mode:04o}" in found.seen
 
 
+def test_in_a_folder_that_others_cannot_enter_a_mode_lets_nobody_in():
+    assert judge_secret(FILE, there(0o644), group_is_private=True, can_be_reached=False) is None
+
+
 def test_a_group_of_several_may_be_meant():
     found = judge_secret(FILE, there(0o640), group_is_private=False)
     assert found is not None

@@ -13,7 +13,7 @@ from bench.receiving import nginx
 from bench.rounds import Side, in_turns, table
 
 RECIPIENTS = 50_000
-ROUNDS = 5
+ROUNDS = 3
 PACED = Attack(
     idle=5000, slow=200, deaf=200, garbage_per_s=50, back_after_s=5, idle_back_after_s=60, over_s=35
 )

@@ -119,7 +119,8 @@ put_settings() {
     say "Settings: $settings, to be filled in"
     local restart=()
     if [ "$systemd" = no ]; then
-      restart=(--restart "/usr/local/bin/broadcastd restart -c $settings --user broadcastd")
+      restart=(--restart "/usr/local/bin/broadcastd restart -c $settings" --user broadcastd
+        --pid-file "$pid_file" --log-file "$log_file")
     elif [ -n "$instance" ]; then
       restart=(--restart "systemctl restart $name.service")
     fi
@@ -131,7 +132,11 @@ put_settings() {
 
 put_units() {
   local unit
-  [ "$systemd" = yes ] || return 0
+  if [ "$systemd" = no ]; then
+    say "Log rotation: /etc/logrotate.d/broadcastd"
+    install -D -m 0644 "$root/systemd/logrotate.conf" "$target/etc/logrotate.d/broadcastd"
+    return
+  fi
   say "Units: $name.service, $name.socket, $monitor.timer"
   mkdir -p "$units"
   for unit in "$root"/systemd/broadcastd*; do
@@ -219,10 +224,21 @@ start_units() {
 }
 
 without_systemd() {
+  if "$program" config show --json -c "$target$settings" 2>/dev/null | starts_as_root; then
+    say "Without systemd it takes these lines in $settings, in [background]; then run this once more:"
+    printf '  user = "broadcastd"\n  pid_file = "%s"\n  log_file = "%s"\n' "$pid_file" "$log_file"
+    return
+  fi
   say "There is no systemd here. These lines in root's crontab (crontab -e) start and watch it:"
-  echo "  @reboot    /usr/local/bin/broadcastd start -c $settings --user broadcastd"
-  echo "  * * * * *  /usr/local/bin/broadcastd monitor -c $settings"
-  say "To start it now: broadcastd start -c $settings --user broadcastd"
+  echo "  @reboot    /usr/local/bin/broadcastd start -c $settings >/dev/null"
+  echo "  * * * * *  /usr/local/bin/broadcastd monitor -c $settings >/dev/null"
+  say "To start it now: broadcastd start -c $settings"
+  echo "    To restart it, after an upgrade too: broadcastd restart -c $settings; its log: $log_file"
+}
+
+# Settings of before, or made for systemd: started by root, it would stay root.
+starts_as_root() {
+  "$target$prefix/bin/python" -c 'import json, sys; sys.exit(json.load(sys.stdin)["background"]["user"] != "")'
 }
 
 remove() {
@@ -237,7 +253,8 @@ remove() {
     say "Removing the program, the units, the command"
     [ ! -e "$target$prefix/.installed" ] || rm -rf "$target$prefix" "$target$prefix.new" "$target$prefix.previous"
     rm -f "$units"/broadcastd{,@}.{service,socket} "$units"/broadcastd-monitor{,@}.{service,timer}
-    rm -f "$target"/etc/{sysusers,tmpfiles}.d/broadcastd.conf "$target/usr/local/bin/broadcastd"
+    rm -f "$target"/etc/{sysusers,tmpfiles}.d/broadcastd.conf "$target/etc/logrotate.d/broadcastd"
+    rm -f "$target/usr/local/bin/broadcastd"
     rm -f "$target/usr/local/share"/{bash-completion/completions/broadcastd,zsh/site-functions/_broadcastd}
     rm -f "$target/usr/local/share"/{fish/vendor_completions.d/broadcastd.fish,man/man1/broadcastd.1}
   fi

@@ -45,6 +45,15 @@ class Watched:
         self.ended_within(PATIENCE_S)
         return True
 
+    def drain_or_kill(self, within_s: float) -> bool:
+        """Ask it to end, and kill it when it has not by then; whether it was killed. Raises PermissionError."""
+        self.drain()
+        if self.ended_within(within_s):
+            return False
+        self._send(signal.SIGKILL)
+        self.ended_within(PATIENCE_S)
+        return True
+
     def _send(self, number: int) -> None:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._file, number)

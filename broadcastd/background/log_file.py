@@ -10,6 +10,14 @@ from broadcastd.errors import CannotStartError
 MODE = 0o640
 
 
+def closed_folder(key: str, path: Path, better: str) -> str:
+    """What to do where the daemon's user may not write; `better`: a folder that `start` makes for that user."""
+    return (
+        f"; the daemon's user may not write into {path.parent}. In [background] of the settings, say"
+        f' {key} = "{better}/{path.name}": that folder is made where it is missing'
+    )
+
+
 class LogFile:
     """Opened for appending. The daemon's stdout and stderr are descriptors of it."""
 
@@ -19,9 +27,10 @@ class LogFile:
         try:
             self.stream: TextIO = os.fdopen(self._open(), "a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            raise CannotStartError(
-                f"the log file {path} cannot be written: {error.strerror} (background.log_file)"
-            ) from error
+            words = f"the log file {path} cannot be written: {error.strerror} (background.log_file)"
+            if isinstance(error, PermissionError):
+                words += closed_folder("log_file", path, "/var/log/broadcastd")
+            raise CannotStartError(words) from error
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC

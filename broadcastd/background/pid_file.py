@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from broadcastd.background.log_file import closed_folder
 from broadcastd.errors import AlreadyRunningError, CannotStartError
 
 LOCK_TRIES = 20
@@ -35,13 +36,16 @@ class PidFile:
     def __enter__(self) -> Self:
         try:
             self._file = self._locked()
+            if os.fstat(self._file).st_uid != os.geteuid():
+                os.fchown(self._file, os.geteuid(), os.getegid())  # left behind by one with other rights
             os.fchmod(self._file, READABLE)
             os.ftruncate(self._file, 0)
             os.write(self._file, f"{os.getpid()}\n".encode())
         except OSError as error:
-            raise CannotStartError(
-                f"the pid file {self._path} cannot be written: {error.strerror} (background.pid_file)"
-            ) from error
+            words = f"the pid file {self._path} cannot be written: {error.strerror} (background.pid_file)"
+            if isinstance(error, PermissionError):
+                words += closed_folder("pid_file", self._path, "/run/broadcastd")
+            raise CannotStartError(words) from error
         return self
 
     def __exit__(
@@ -75,12 +79,18 @@ class PidFile:
 def holder(path: Path) -> int | None:
     """The pid of the daemon that holds it now; None: nobody does, or it cannot be seen."""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Whoever may write into its folder can put a link or a pipe there: neither is followed, or waited for.
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _pid(path)
     except OSError:
         return None
+    finally:
+        os.close(file)
     return None
 
 

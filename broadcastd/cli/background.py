@@ -9,9 +9,11 @@ from typing import Any, TypeVar, cast
 import click
 
 from broadcastd import settings_file
+from broadcastd.background.ending import Watched
+from broadcastd.background.ownership import doubt_of_file, doubt_of_port
 from broadcastd.background.pid_file import holder
 from broadcastd.cli.target import Target, config_option, find_target
-from broadcastd.errors import NoDaemonError
+from broadcastd.errors import BroadcastdError, NoDaemonError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,12 +85,27 @@ class Known:
         except NoDaemonError:
             return None
 
-    def pid(self) -> int | None:
-        """Of the daemon, whether it answers or not; None: it does not run, as far as one can see."""
-        found = holder(self.pid_file)
+    def process(self) -> Watched | None:
+        """The daemon's, whether it answers or not; None: it does not run, as far as one can see.
+
+        Raises PermissionError, and BroadcastdError when the pid may be another process's: it is not touched.
+        """
+        found, by_port = holder(self.pid_file), False
         if found is None and (reply := self.answer({"op": "ping"})) is not None and reply["ok"]:
-            found = int(reply["pid"])
-        return found
+            found, by_port = int(reply["pid"]), True
+        if found is None:
+            return None
+        try:
+            process = Watched(found)
+        except ProcessLookupError:
+            return None
+        # Only now, when the number cannot become another process's any more.
+        port = self.target.port
+        doubt = doubt_of_port(found, port) if by_port else doubt_of_file(found, self.pid_file)
+        if doubt and not process.ended_within(0):
+            process.close()
+            raise BroadcastdError(f"pid {found} is left alone: {doubt}. Find the daemon: ss -ltnp 'sport = {port}'")
+        return process
 
 
 def find_known(config: Path | None, pid_file: Path | None) -> Known:

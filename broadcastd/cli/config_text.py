@@ -20,6 +20,9 @@ class Place:
     identity_dir: Path | None = None
     port: int | None = None
     restart: str | None = None
+    user: str | None = None
+    pid_file: Path | None = None
+    log_file: Path | None = None
 
 
 def settings_text(place: Place) -> str:
@@ -42,6 +45,9 @@ def _values(place: Place) -> dict[tuple[str, str], Value]:
             values[section, "port"] = place.port + distance
     if place.restart is not None:
         values["monitor", "restart"] = place.restart.split()
+    for key in ("user", "pid_file", "log_file"):
+        if (value := getattr(place, key)) is not None:
+            values["background", key] = str(value)
     return values
 
 

@@ -12,7 +12,7 @@ from broadcastd.background.identity import identity_of
 from broadcastd.background.launch import Background, Launch, Launched, check, check_folders, launch
 from broadcastd.cli.background import Known, StartOptions, find_known, start_options
 from broadcastd.cli.run import precautions_missing, settings_path
-from broadcastd.cli.stop import stop_it, timeout_option
+from broadcastd.cli.stop import How, stop_it, timeout_option
 from broadcastd.cli.target import complain
 from broadcastd.errors import CannotStartError
 from broadcastd.settings import Settings
@@ -40,14 +40,15 @@ def start(options: StartOptions) -> None:
 def restart(options: StartOptions, timeout_s: float | None) -> None:
     """Stop the daemon, if it runs, and start it with these options and the settings as they are now.
 
-    Settings that cannot be used are said here, and the daemon goes on.
+    Settings that cannot be used are said here, and the daemon goes on. One that hangs is killed; nothing is lost
+    by that.
     """
     path = settings_path(options.config, "restart")
     settings = settings_file.load(path)
     _warn(path, settings)
     what = _launch_of(path, settings, options)
     check_folders(what)
-    stop_it(find_known(path, options.pid_file), timeout_s, now=False)
+    stop_it(find_known(path, options.pid_file), timeout_s, How.KILL_HUNG)
     _start(what, path, settings, options)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from broadcastd.cli.target import complain, config_option
 from broadcastd.errors import BroadcastdError, NoDaemonError
 
 EVERY_S = 1.0
+HUNG_S = 8.0
+"""For one that does not answer, from SIGTERM to SIGKILL. With the question and the start of the next one it fits
+into the half minute that the monitor gives a restart."""
 BEYOND_DRAIN_S = 30.0
 """What a stop takes beside the drain: last answers, the flush, closing."""
 
@@ -36,39 +40,50 @@ def stop(config: Path | None, pid_file: Path | None, now: bool, timeout_s: float
     Ends with 0 once the daemon is gone, also when there was none. Jobs that have not ended go on at the next
     start.
     """
-    stop_it(find_known(config, pid_file), timeout_s, now=now)
+    stop_it(find_known(config, pid_file), timeout_s, How.NOW if now else How.DRAIN)
 
 
-def stop_it(known: Known, timeout_s: float | None, *, now: bool) -> None:
+class How(Enum):
+    """In which way it is stopped."""
+
+    DRAIN = auto()
+    """Nobody is killed."""
+    KILL_HUNG = auto()
+    """One that has its port open, and neither answers nor ends, is killed: it would wait in vain."""
+    NOW = auto()
+    """Without draining."""
+
+
+def stop_it(known: Known, timeout_s: float | None, how: How) -> None:
     """Stop it, if it runs. Ends the command with 1 when it has not ended in time."""
-    pid = known.pid()
-    if pid is None:
+    process = known.process()
+    if process is None:
         click.echo("broadcastd does not run")
         return
     try:
-        process = Watched(pid)
-    except ProcessLookupError:
-        click.echo("broadcastd has stopped")
-        return
-    try:
-        if now:
+        if how is How.NOW:
             killed = process.end_now()
-            click.echo(f"broadcastd has {'been killed' if killed else 'stopped'}, pid {pid}")
+            click.echo(f"broadcastd has {'been killed' if killed else 'stopped'}, pid {process.pid}")
         else:
-            _drain(known, process, timeout_s or known.drain_s + BEYOND_DRAIN_S)
+            _drain(known, process, timeout_s or known.drain_s + BEYOND_DRAIN_S, how)
     except PermissionError:
-        raise BroadcastdError(f"pid {pid} is another user's: it cannot be stopped from here") from None
+        words = f"pid {process.pid} is another user's: it cannot be stopped from here"
+        raise BroadcastdError(words) from None
     finally:
         process.close()
 
 
-def _drain(known: Known, process: Watched, within_s: float) -> None:
+def _drain(known: Known, process: Watched, within_s: float, how: How) -> None:
     until_s = time.monotonic() + within_s
     try:
         _follow(known, until_s)
-    except NoDaemonError:
+    except NoDaemonError as error:
         # It stops already, or hangs: the signal is for that.
         click.echo(f"it does not answer on {known.where}: SIGTERM to pid {process.pid}")
+        if how is How.KILL_HUNG and isinstance(error.__cause__, TimeoutError):
+            killed = process.drain_or_kill(HUNG_S)
+            click.echo(f"broadcastd has {'been killed: it hung' if killed else 'stopped'}, pid {process.pid}")
+            return
         process.drain()
     if not process.ended_within(until_s - time.monotonic()):
         complain(

@@ -19,6 +19,8 @@ from broadcastd.settings_review import cautions, untouched
 READ, WRITE_INTO = 4, 3
 """Bits of a mode: to read a file; to make files in a folder."""
 WRITE = 6
+STARTS_OWN = ("log", "pid file")
+"""Their folders, where they are missing, are made by `broadcastd start`."""
 OF_ROOT = Path("/var/lib/broadcastd-identity")
 """As `ledgers.identity.default_folder`, which knows this process only."""
 
@@ -184,6 +186,8 @@ def judge_folder(what: str, folder: Path, daemon: Person) -> Findings:
         parent = next(one for one in folder.parents if one.exists())
         if what == "identity" and daemon.may(WRITE_INTO, parent.stat()):
             return []
+        if what in STARTS_OWN and parent == folder.parent:
+            return []  # `broadcastd start` makes it, and gives it to its user
         return [fail(f"{what}: there is no folder {folder}", make)]
     if not folder.is_dir():
         return [fail(f"{what}: {folder} is no folder", f"mv {folder} {folder}.old; {make}")]
@@ -196,9 +200,10 @@ def _written_to(subject: Subject) -> Iterator[tuple[str, Path]]:
     if subject.ledger_file is not None:
         yield "ledger", subject.ledger_file.parent
     background = subject.whole.background
-    # Where `broadcastd start` has never been, systemd runs the daemon, and neither is needed.
-    for what, file in (("log", Path(background.log_file)), ("pid file", Path(background.pid_file))):
-        if file.exists():
+    # Where `broadcastd start` has never been, and nothing says as whom, systemd runs the daemon: neither is needed.
+    for what, name in zip(STARTS_OWN, (background.log_file, background.pid_file), strict=True):
+        file = Path(name)
+        if file.exists() or background.user:
             yield what, file.parent
 
 

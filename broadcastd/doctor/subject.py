@@ -188,8 +188,12 @@ class Subject:
         return pid if pid is not None or file is None else lock_holder(file)
 
     async def user_id(self) -> int:
-        """Whom the daemon runs as: as seen, or as the ledger's owner, or as whoever asks."""
+        """Whom the daemon runs as: as seen, as the settings say, as the ledger's owner, or as whoever asks."""
         pid = await self.daemon_pid()
+        user = self.whole.background.user
+        if pid is None and user and os.geteuid() == 0:
+            with contextlib.suppress(KeyError):
+                return int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
         for place in (Path(f"/proc/{pid}") if pid is not None else None, self.ledger_file):
             with contextlib.suppress(OSError):
                 if place is not None:

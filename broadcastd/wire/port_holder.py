@@ -16,6 +16,11 @@ def port_holder(port: int) -> str:
     return "another process"
 
 
+def listens_on(pid: int, port: int) -> bool:
+    """Whether this process has a listening socket of that port."""
+    return bool(_sockets(Path(f"/proc/{pid}")) & _listening_inodes(port))
+
+
 def _listening_inodes(port: int) -> set[str]:
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):

@@ -2,8 +2,8 @@
 
 A trouble is told at once, again at growing intervals while it lasts, and once when it is over; so is one that
 is back: who was told that it is over is told when it is not. Of one that keeps coming back the end waits for
-quiet, so that till then it is told as often as one that lasts, and the last word is never a wrong one. Refused
-frames are gathered. Over all there is a most an hour.
+quiet: till then it is told as often as one that lasts, and the last word is never a wrong one. Refused frames
+are gathered. Over all there is a most an hour.
 """
 
 import dataclasses

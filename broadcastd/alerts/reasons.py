@@ -16,7 +16,7 @@ DEEPEST = 8
 """Of sentences within sentences."""
 LONGEST = 2000
 """Characters of a reason that are looked at."""
-_WIDE = ("why", "first", "rest")
+_WIDE = ("why", "first")
 """Fields that hold a whole sentence; the others have no blank within."""
 _FIELD = re.compile(r"\{(\w+)\}")
 _ERRCODE = re.compile(r"(?<![\w.-])(-1|\d{5,7})(?![\w.])")

@@ -1,7 +1,7 @@
 """The reasons of troubles, as they are written where they are noticed, and in Chinese.
 
-In a sentence, `{why}`, `{first}` and `{rest}` stand for a sentence of their own; other fields hold one word. Of
-two that fit, the earlier one is taken. A test compares the English with the code that says it.
+In a sentence, `{why}` and `{first}` stand for a sentence of their own; other fields hold one word. Of two
+that fit, the earlier one is taken. A test compares the English with the code that says it.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ SENTENCES: Mapping[str, str] = {
     # -- progress
     "loop: it has not come round for {n} s": "事件循环已 {n} 秒没有运转",
     "ledger: it has not answered for {n} s": "账本已 {n} 秒没有应答",
-    "tasks: nobody has looked for work for {n} s": "发送进程已 {n} 秒没有领取工作",
+    "tasks: nobody has looked for work for {n} s": "发送任务已 {n} 秒没有领取工作",
     "tasks: a job stands still since {time} UTC: {why}": "有任务自 {time} UTC 起停滞：{why}",
     # -- jobs that stand still
     "it waits for {why}": "它在等待：{why}",
@@ -110,26 +110,24 @@ SENTENCES: Mapping[str, str] = {
     "it does not speak TLS, which tls in its url demands": "它不使用 TLS，而其 url 中的 tls 要求 TLS",
     "TLS fails: {why}": "TLS 失败：{why}",
     # -- the token
-    "the access token cannot be read: {why}": "无法读取 access token：{why}",
-    "the site's table holds no access token": "网站的表中没有 access token",
+    "the access token cannot be read: {why}": "无法读取 access_token：{why}",
+    "the site's table holds no access token": "网站的表中没有 access_token",
     "the site's table still holds the token that WeChat calls stale":
-        "网站的表中仍是微信认为已失效的 access token",
+        "网站的表中仍是微信认为已失效的 access_token",
     "the site's table has held the same access token for {n} h, and WeChat's live for {most} h:"
     " does the site still refresh it?":
-        "网站的表中 {n} 小时以来一直是同一个 access token，而微信的有效期为 {most} 小时：网站还在刷新它吗？",
+        "网站的表中 {n} 小时以来一直是同一个 access_token，而微信的有效期为 {most} 小时：网站还在刷新它吗？",
     "WeChat refuses the access token that it gives out itself; a new one can be forced in {n} s":
-        "微信拒绝它自己发放的 access token；{n} 秒后可强制换新",
+        "微信拒绝它自己发放的 access_token；{n} 秒后可强制换新",
     "WeChat refuses the access token that it gives out itself, and gives no other"
     " (20 forced refreshes a day are allowed)":
-        "微信拒绝它自己发放的 access token，也不给新的（每天可强制刷新 20 次）",
-    "WeChat gives no access token: {why}": "微信不给 access token：{why}",
-    "a token that cannot be one": "不可能是 access token 的内容",
+        "微信拒绝它自己发放的 access_token，也不给新的（每天可强制刷新 20 次）",
+    "WeChat gives no access token: {why}": "微信不给 access_token：{why}",
+    "a token that cannot be one": "不可能是 access_token 的内容",
     "{first} (check app_id and app_secret)": "{first}（检查 app_id 和 app_secret）",
     "{first} (said of this call: the app_secret is wrong)": "{first}（就这个调用而言：app_secret 错误）",
-    "{first} (put this server's IP on the IP whitelist in WeChat's console)":
-        "{first}（在微信公众平台把本服务器的 IP 加入 IP 白名单）",
-    "{first} (put {ip} on the IP whitelist in WeChat's console)":
-        "{first}（在微信公众平台把 {ip} 加入 IP 白名单）",
+    "{first} (put {why} on the IP whitelist in WeChat's console)":
+        "{first}（在微信公众平台把 {why} 加入 IP 白名单）",
     "{first} (the app_secret is frozen: unfreeze it in WeChat's console)":
         "{first}（app_secret 已冻结：在微信公众平台解冻）",
     "{first} (the administrator must confirm this server's IP)": "{first}（须由管理员确认本服务器的 IP）",
@@ -144,11 +142,14 @@ SENTENCES: Mapping[str, str] = {
         "受众查询返回的 id 不是 64 位整数：{id}",
     "{n} of the {all} recipients frozen so far are gone from the audience,"
     " more than audience.max_gone_share allows: is the database whole and up to date?":
-        "已确定的 {all} 位接收者中有 {n} 位已不在受众中，超过 audience.max_gone_share：数据库是否完整、是否最新？",
+        "已确定的 {all} 位接收者中有 {n} 位已不在受众中，"
+        "超过 audience.max_gone_share：数据库是否完整、是否最新？",
     "{n} of {all} recipients that wait for a mass message are gone from the audience,"
     " more than audience.max_gone_share allows: is the database whole and up to date?":
-        "等待群发的 {all} 位接收者中有 {n} 位已不在受众中，超过 audience.max_gone_share：数据库是否完整、是否最新？",
-    "{first}, for {n} lists in a row: openids of another account?": "{first}，连续 {n} 批：是别的公众号的 openid 吗？",
+        "等待群发的 {all} 位接收者中有 {n} 位已不在受众中，"
+        "超过 audience.max_gone_share：数据库是否完整、是否最新？",
+    "{first}, for {n} lists in a row: openids of another account?":
+        "{first}，连续 {n} 批：是别的公众号的 openid 吗？",
     "{first}, for many recipients": "{first}，涉及许多接收者",
     "{first} (channel {channel})": "{first}（通道 {channel}）",
     # -- quotas
@@ -183,7 +184,8 @@ WORDS: Mapping[str, str] = {
     "accepted": "已接受", "running": "进行中", "held": "已搁置", "paused": "已暂停",
     "cancelling": "正在取消", "cancelled": "已取消", "expiring": "即将到期结束", "expired": "已到期结束",
     "done": "已完成",
-    "intake": "接收", "plan": "受众查询", "token": "access token",
+    "intake": "接收", "plan": "受众查询", "token": " access_token",
+    "this server's IP": "本服务器的 IP",
     "Connection refused": "连接被拒绝", "Connection reset by peer": "连接被对方重置",
     "Connection timed out": "连接超时", "timed out": "超时", "No route to host": "没有到主机的路由",
     "Network is unreachable": "网络不可达", "Broken pipe": "连接已断开",

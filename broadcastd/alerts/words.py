@@ -194,7 +194,8 @@ LABELS: Mapping[str, Mapping[str, str]] = {
         "content": "content", "peer": "from", "state": "state", "recipients": "recipients", "sent": "sent",
         "rejected": "rejected",
         "failed": "failed", "unknown": "unknown", "skipped": "skipped", "in_doubt": "in doubt",
-        "tried_again_in_s": "tried again in, s", "lasted_s": "it lasted", "jobs_stuck": "jobs that stand still",
+        "tried_again_in_s": "tried again in, s", "lasted_s": "it lasted",
+        "jobs_stuck": "jobs that stand still",
     },
     "zh": {
         "reason": "原因", "error": "错误", "message": "说明", "errcode": "错误码", "account": "公众号",
@@ -211,7 +212,7 @@ FRAME: Mapping[str, Mapping[str, str]] = {
         "over": "over", "still": "still", "at": "at", "since": "since",
         "do": "What to do", "means": "meaning",
         "said": "came back or was said again {n} times since the last alert",
-        "flaps": "it comes and goes: this is the time number {n}. Its end is told after 15 min of quiet",
+        "flaps": "it comes and goes: this is time number {n}, and its end is told after 15 min of quiet",
         "was": "it came and went {n} times since the last alert, and is over now",
         "h": " h", "min": " min", "s": " s",
         "many": "{n} posts were refused", "last": "The last of them",

@@ -19,7 +19,10 @@ _EXAMPLES: dict[NoticeKind, tuple[str, dict[str, str | int | float]]] = {
         "plan of account default",
         {"reason": "account default: the site's database does not answer within 10 s"},
     ),
-    NoticeKind.JOB_STUCK: ("j0123456789abcd", {"account": "default", "reason": "no task works on it, and nothing is known to keep it"}),
+    NoticeKind.JOB_STUCK: (
+        "j0123456789abcd",
+        {"account": "default", "reason": "no task works on it, and nothing is known to keep it"},
+    ),
     NoticeKind.JOB_HELD: (
         "j0123456789abcd",
         {"account": "default", "reason": "the audience query yields nobody", "key": "order-17"},
@@ -34,7 +37,10 @@ _EXAMPLES: dict[NoticeKind, tuple[str, dict[str, str | int | float]]] = {
     ),
     NoticeKind.LEDGER_UNWRITABLE: ("", {"reason": "the ledger cannot be written: No space left on device"}),
     NoticeKind.LEDGER_COPIED: ("", {"reason": "it was last used on another machine"}),
-    NoticeKind.DISK_SHORT: ("", {"reason": "200 MB are free where the ledger is, less than monitor.min_free_mb = 256"}),
+    NoticeKind.DISK_SHORT: (
+        "",
+        {"reason": "200 MB are free where the ledger is, less than monitor.min_free_mb = 256"},
+    ),
     NoticeKind.EXPIRES_SOON: ("server.tls_cert", {"reason": "server.tls_cert ends on 2030-01-07 10:00 UTC"}),
     NoticeKind.FRAME_REFUSED: (
         "",

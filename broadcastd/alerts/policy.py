@@ -1,7 +1,9 @@
 """What of all that is noticed becomes an alert, and when. Pure: time is handed in.
 
-A trouble is told at once, again at growing intervals while it lasts, and once when it is over. One that comes
-and goes is told as often as one that lasts. Refused frames are gathered. Over all there is a most an hour.
+A trouble is told at once, again at growing intervals while it lasts, and once when it is over; so is one that
+is back: who was told that it is over is told when it is not. Of one that keeps coming back the end waits for
+quiet: till then it is told as often as one that lasts, and the last word is never a wrong one. Refused frames
+are gathered. Over all there is a most an hour.
 """
 
 import dataclasses
@@ -17,6 +19,10 @@ Facts = Mapping[str, str | int | float]
 
 REMINDERS_S = (15 * 60.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 """From one alert of a trouble that lasts to the next; then daily."""
+FLAPS_FROM = 3
+"""One that is there for the third time without quiet between comes and goes: its end is not told at once."""
+QUIET_S = 15 * 60.0
+"""Away for so long, it is over, and what comes then is a new one."""
 GATHER_S = 600.0
 """Refused frames: one alert in this time; while there is no quiet between, the time doubles."""
 LONGEST_GATHER_S = 3600.0
@@ -48,10 +54,17 @@ class Alert:
     """It was told before."""
     again: int = 0
     """How often it was said, or came back, since it was told last; of refused frames: how many they are."""
+    times: int = 1
+    """Of a trouble: how often it was there, without quiet between."""
     examples: tuple[Facts, ...] = ()
     """The last of the refused frames."""
     more: Mapping[str, int] = field(default_factory=dict)
     """Kind to how many alerts were too many."""
+
+    @property
+    def flaps(self) -> bool:
+        """Whether it comes and goes, so that its end is told after `QUIET_S` only."""
+        return self.times >= FLAPS_FROM
 
 
 @dataclass(slots=True)
@@ -67,6 +80,10 @@ class _Trouble:
     """The last word that went out is that it is there."""
     said: int = 0
     """Since something of it was told last."""
+    times: int = 1
+    """How often it was there, without quiet between."""
+    remind_s: float = 0.0
+    """While it is away: when it would have been reminded of."""
 
 
 @dataclass(slots=True)
@@ -163,36 +180,41 @@ class Policy:
             return self._tell(key, one, now)
         one.said += 1
         one.facts = dict(notice.facts)
-        if not one.on:
-            # It is back within the time of its next reminder: told then, or when nobody looks any more.
-            one.on, one.since_s = True, now_s
-        return []
+        return [] if one.on else self._back(key, one, now)
+
+    def _back(self, key: str, one: _Trouble, now: datetime) -> list[Alert]:
+        one.on, one.since_s, one.times = True, now.timestamp(), one.times + 1
+        if one.told:
+            # That it went away was not told: nothing is new to who was told of it.
+            one.next_s = one.remind_s
+            return []
+        one.step, one.next_s = 0, now.timestamp() + REMINDERS_S[0]
+        return self._tell(key, one, now)
 
     def _end(self, notice: Notice, now: datetime) -> list[Alert]:
         key = f"{notice.kind} {notice.about}"
         one = self._troubles.get(key)
         if one is None or not one.on:
             return []
-        one.on = False
-        if not one.told:
+        one.on, one.remind_s, one.next_s = False, one.next_s, now.timestamp() + QUIET_S
+        one.facts = {**one.facts, **notice.facts}
+        if not one.told or one.times >= FLAPS_FROM:
             return []
-        one.told = False
-        one.said = 0
-        facts = {**one.facts, **notice.facts}
-        return self._let_out(self._alert(key, one, now, over=True, facts=facts))
+        return self._tell_end(key, one, now)
+
+    def _tell_end(self, key: str, one: _Trouble, now: datetime) -> list[Alert]:
+        alert = self._alert(key, one, now, over=True)
+        one.told, one.said = False, 0
+        return self._let_out(alert)
 
     def _again(self, key: str, one: _Trouble, now: datetime) -> list[Alert]:
         """A trouble whose next look has come."""
-        if not one.on and not one.said:
+        if not one.on:
             del self._troubles[key]
-            return []
+            return self._tell_end(key, one, now) if one.told else []
         one.step = min(one.step + 1, len(REMINDERS_S) - 1)
         one.next_s = now.timestamp() + REMINDERS_S[one.step]
-        if one.on:
-            return self._tell(key, one, now, reminder=True)
-        alert = self._alert(key, one, now, over=True, reminder=True)
-        one.said = 0
-        return self._let_out(alert)
+        return self._tell(key, one, now, reminder=True)
 
     def _tell(self, key: str, one: _Trouble, now: datetime, *, reminder: bool = False) -> list[Alert]:
         alerts = self._let_out(self._alert(key, one, now, reminder=reminder))
@@ -203,18 +225,12 @@ class Policy:
 
     @staticmethod
     def _alert(
-        key: str,
-        one: _Trouble,
-        now: datetime,
-        *,
-        over: bool = False,
-        reminder: bool = False,
-        facts: Facts | None = None,
+        key: str, one: _Trouble, now: datetime, *, over: bool = False, reminder: bool = False
     ) -> Alert:
         kind, _, about = key.partition(" ")
         since = datetime.fromtimestamp(one.since_s, UTC)
         return Alert(
-            NoticeKind(kind), now, about, facts or dict(one.facts), over, since, reminder, again=one.said
+            NoticeKind(kind), now, about, dict(one.facts), over, since, reminder, one.said, one.times
         )
 
     def _has_room(self) -> bool:

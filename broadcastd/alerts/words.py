@@ -19,7 +19,7 @@ class Words:
     says: str
     """What it means for the sending."""
     do: str
-    """What an operator does next."""
+    """What an operator does next. `{restart}`: the fact, or `RESTART`."""
 
 
 _EN: Mapping[Kind, Words] = {
@@ -27,7 +27,7 @@ _EN: Mapping[Kind, Words] = {
         "broadcastd does not answer",
         "broadcastd answers again",
         "No post can be taken in, and nothing is sent. What was accepted goes on after a start.",
-        "broadcastd info; then look at its log. Start it again: broadcastd run, or your supervisor.",
+        "broadcastd info; then look at its log. Start it again: {restart}",
     ),
     Kind.CANARY_FAILS: Words(
         "a post would not go through now: {about}",
@@ -104,7 +104,7 @@ _ZH: Mapping[Kind, Words] = {
         "broadcastd 没有应答",
         "broadcastd 恢复应答",
         "现在无法接收新的群发，也没有在发送。已接受的任务都在磁盘上，启动后会继续。",
-        "运行 broadcastd info，再看日志。重新启动：broadcastd run，或用您的进程管理工具。",
+        "运行 broadcastd info，再看日志。重新启动：{restart}",
     ),
     Kind.CANARY_FAILS: Words(
         "现在群发无法完成：{about}",
@@ -176,6 +176,14 @@ _ZH: Mapping[Kind, Words] = {
     Kind.TEST: Words("这是一条测试", "", "broadcastd 的告警会发到这里。", ""),
 }
 
+RESTART: Mapping[str, str] = {
+    "en": "systemctl restart broadcastd; without systemd: broadcastd start",
+    "zh": "systemctl restart broadcastd；没有 systemd 时：broadcastd start",
+}
+"""How a daemon is started, where no command is in the settings."""
+NOT_SHOWN = ("restart",)
+"""Facts that have their place in the texts."""
+
 WORDS: Mapping[str, Mapping[Kind, Words]] = {"en": _EN, "zh": _ZH}
 
 # Facts by name, in the order in which they are shown; others follow under their own name.
@@ -186,14 +194,15 @@ LABELS: Mapping[str, Mapping[str, str]] = {
         "content": "content", "peer": "from", "state": "state", "recipients": "recipients", "sent": "sent",
         "rejected": "rejected",
         "failed": "failed", "unknown": "unknown", "skipped": "skipped", "in_doubt": "in doubt",
-        "tried_again_in_s": "tried again in, s", "lasted": "it lasted", "jobs_stuck": "jobs that stand still",
+        "tried_again_in_s": "tried again in, s", "lasted_s": "it lasted",
+        "jobs_stuck": "jobs that stand still",
     },
     "zh": {
         "reason": "原因", "error": "错误", "message": "说明", "errcode": "错误码", "account": "公众号",
         "channel": "通道", "job": "任务", "key": "key", "ref": "ref", "content": "内容", "peer": "来自",
         "state": "状态", "recipients": "接收者", "sent": "已发送", "rejected": "被拒绝",
         "failed": "失败", "unknown": "结果不明", "skipped": "跳过", "in_doubt": "存疑",
-        "tried_again_in_s": "多少秒后再试", "lasted": "持续时间", "jobs_stuck": "停滞的任务数",
+        "tried_again_in_s": "多少秒后再试", "lasted_s": "持续时间", "jobs_stuck": "停滞的任务数",
     },
 }  # fmt: skip
 
@@ -203,7 +212,9 @@ FRAME: Mapping[str, Mapping[str, str]] = {
         "over": "over", "still": "still", "at": "at", "since": "since",
         "do": "What to do", "means": "meaning",
         "said": "came back or was said again {n} times since the last alert",
+        "flaps": "it comes and goes: this is time number {n}, and its end is told after 15 min of quiet",
         "was": "it came and went {n} times since the last alert, and is over now",
+        "h": " h", "min": " min", "s": " s",
         "many": "{n} posts were refused", "last": "The last of them",
         "more": "and {n} more alerts",
         "many_says": "They were too many for one hour and are not told one by one",
@@ -212,7 +223,9 @@ FRAME: Mapping[str, Mapping[str, str]] = {
     "zh": {
         "over": "已恢复", "still": "仍然", "at": "时间", "since": "开始于", "do": "怎么办", "means": "含义",
         "said": "上次告警以来又出现 {n} 次",
+        "flaps": "反复出现：这是第 {n} 次。平静 15 分钟之后才会告知恢复",
         "was": "上次告警以来反复出现 {n} 次，现在已恢复",
+        "h": " 小时", "min": " 分", "s": " 秒",
         "many": "{n} 条群发被拒绝", "last": "其中最后几条",
         "more": "另有 {n} 条告警",
         "many_says": "一小时内告警太多，不再逐条发送",

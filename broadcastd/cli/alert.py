@@ -9,29 +9,39 @@ import click
 from broadcastd.alert_settings import AlertSettings
 from broadcastd.alerts.policy import Alert
 from broadcastd.cli.target import complain, config_option, print_json
+from broadcastd.errcodes import in_words
 from broadcastd.errors import SettingsError
 from broadcastd.notices import NoticeKind
 
 _EXAMPLES: dict[NoticeKind, tuple[str, dict[str, str | int | float]]] = {
-    NoticeKind.DAEMON_DOWN: ("", {"reason": "no daemon answers on 127.0.0.1:9090"}),
-    NoticeKind.CANARY_FAILS: ("plan", {"reason": "account default: the site's database is away"}),
-    NoticeKind.JOB_STUCK: ("j0123456789abcd", {"account": "default", "reason": "no outcome for 15 minutes"}),
+    NoticeKind.DAEMON_DOWN: ("", {"reason": "no daemon answers on 127.0.0.1:9090: Connection refused"}),
+    NoticeKind.CANARY_FAILS: (
+        "plan of account default",
+        {"reason": "account default: the site's database does not answer within 10 s"},
+    ),
+    NoticeKind.JOB_STUCK: (
+        "j0123456789abcd",
+        {"account": "default", "reason": "no task works on it, and nothing is known to keep it"},
+    ),
     NoticeKind.JOB_HELD: (
         "j0123456789abcd",
         {"account": "default", "reason": "the audience query yields nobody", "key": "order-17"},
     ),
     NoticeKind.ACCOUNT_HELD: (
         "default",
-        {"account": "default", "reason": "this server's IP", "errcode": 40164, "tried_again_in_s": 600},
+        {"account": "default", "reason": in_words(40164), "tried_again_in_s": 600},
     ),
     NoticeKind.QUOTA_SHORT: (
         "default, template",
         {"account": "default", "channel": "template", "errcode": 45009},
     ),
-    NoticeKind.LEDGER_UNWRITABLE: ("", {"reason": "no space left on device"}),
+    NoticeKind.LEDGER_UNWRITABLE: ("", {"reason": "the ledger cannot be written: No space left on device"}),
     NoticeKind.LEDGER_COPIED: ("", {"reason": "it was last used on another machine"}),
-    NoticeKind.DISK_SHORT: ("", {"reason": "300 MB are left"}),
-    NoticeKind.EXPIRES_SOON: ("server.tls_cert", {"reason": "it expires in 6 days"}),
+    NoticeKind.DISK_SHORT: (
+        "",
+        {"reason": "200 MB are free where the ledger is, less than monitor.min_free_mb = 256"},
+    ),
+    NoticeKind.EXPIRES_SOON: ("server.tls_cert", {"reason": "server.tls_cert ends on 2030-01-07 10:00 UTC"}),
     NoticeKind.FRAME_REFUSED: (
         "",
         {"error": "bad_frame", "message": "content is missing", "key": "order-17", "peer": "127.0.0.1:40000"},

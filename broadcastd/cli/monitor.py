@@ -1,5 +1,6 @@
 """`broadcastd monitor`: the once-a-minute look at a daemon, for cron or a systemd timer."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
@@ -82,6 +83,7 @@ def _monitor(
             own.min_free_mb,
             timedelta(days=own.expires_days),
             own.restart_when_stopped,
+            shlex.join(own.restart),
             settings.server.drain_s + DRAIN_MORE_S,
         ),
         own.restart if restarts else (),

@@ -129,9 +129,8 @@ def _no_longer(finding: Finding) -> Finding:
     """A daemon that has been starting or stopping for too long is down."""
     if not finding.waits_s:
         return finding
-    return Finding(
-        finding.check, f"{finding.words}, for too long", ok=False, restart=CHECKS[finding.check].restarts
-    )
+    words, restart = f"{finding.words}, for too long", CHECKS[finding.check].restarts
+    return Finding(finding.check, words, ok=False, facts=finding.facts, restart=restart)
 
 
 def _run(command: Sequence[str], within_s: float) -> str:

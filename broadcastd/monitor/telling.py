@@ -139,8 +139,8 @@ class Telling:
 
     def _over(self, key: str, kept: Mapping[str, Any], now: datetime) -> None:
         del self._state.on[key]
-        lasted = _lasted(max(0.0, now.timestamp() - kept["since_s"]))
-        notice = Notice(NoticeKind(kept["kind"]), kept["about"], {"lasted": lasted}, over=True)
+        lasted_s = round(max(0.0, now.timestamp() - kept["since_s"]))
+        notice = Notice(NoticeKind(kept["kind"]), kept["about"], {"lasted_s": lasted_s}, over=True)
         self._put(self._policy.take(notice, now))
 
     def _put(self, alerts: Sequence[Alert]) -> None:
@@ -151,12 +151,3 @@ class Telling:
 
 def _key(notice: Notice) -> str:
     return f"{notice.kind} {notice.about}"
-
-
-def _lasted(seconds: float) -> str:
-    """`2 h 5 min`, `3 min 20 s`, `12 s`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

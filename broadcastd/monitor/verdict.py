@@ -92,6 +92,8 @@ class Limits:
     min_free_mb: int
     expires: timedelta
     restart_when_stopped: bool = False
+    restart: str = ""
+    """The command that starts it again, for the alert; empty: none is in the settings."""
     stopping_s: float = 60.0
     """For how long one that was told to stop may be on its way out."""
 
@@ -122,10 +124,18 @@ class Finding:
 
 def judge(facts: Facts, limits: Limits, now: datetime) -> list[Finding]:
     """A finding or more of each check that could be made, in the order of CHECKS."""
-    found = [_port(facts, limits), *_of_info(facts), *_of_canary(facts)]
+    found = [_with_restart(one, limits) for one in (_port(facts, limits), *_of_info(facts))]
+    found += _of_canary(facts)
     found += [*_disk(facts, limits), *_certificates(facts, limits, now)]
     order = list(CHECKS)
     return sorted(found, key=lambda one: order.index(one.check))
+
+
+def _with_restart(finding: Finding, limits: Limits) -> Finding:
+    """Of one that is down, how it is started again."""
+    if CHECKS[finding.check].kind is not NoticeKind.DAEMON_DOWN or not limits.restart:
+        return finding
+    return replace(finding, facts={**finding.facts, "restart": limits.restart})
 
 
 def _port(facts: Facts, limits: Limits) -> Finding:

@@ -79,13 +79,16 @@ def test_a_killed_and_a_hung_daemon_are_started_again_and_told(tmp_path: Path) -
             assert len(box.mails) == 4
             assert restarts(daemon) == 2
 
-            # Too soon for another restart, and told already: at the next reminder.
+            # Too soon for another restart. Who was told that it is back is told that it is not, once.
             os.kill(pid_of(daemon), signal.SIGKILL)
             seen = look(daemon)
             assert seen.exit_code == 1
             assert seen.done[0].startswith("not restarted again before")
             assert restarts(daemon) == 2
-            assert len(box.mails) == 4
+            assert box.titles[4:] == [DOES_NOT]
+            assert f"Start it again: {starter(daemon)}" in " ".join(box.text(4).split())
+            assert look(daemon).exit_code == 1
+            assert len(box.mails) == 5
         finally:
             daemon.close()
             end(daemon)

@@ -126,6 +126,17 @@ def test_reminders_come_at_growing_intervals(minutes: Minutes) -> None:
     assert minutes.post.titles == [DOES_NOT] + 3 * [f"still: {DOES_NOT}"]  # 15 min, 1 h, 4 h
 
 
+def test_one_that_is_down_again_after_it_was_told_to_be_back_is_told_at_once(minutes: Minutes) -> None:
+    minutes.run(DOWN)
+    minutes.run(WELL)
+    minutes.run(DOWN)
+    assert minutes.post.titles == [DOES_NOT, AGAIN, DOES_NOT]
+    minutes.run(minutes=14)
+    assert minutes.post.titles[3:] == []
+    minutes.run(WELL)
+    assert minutes.post.titles[3:] == [AGAIN]
+
+
 def test_what_comes_and_goes_every_minute_does_not_storm(minutes: Minutes) -> None:
     for _ in range(60):
         minutes.run(DOWN)

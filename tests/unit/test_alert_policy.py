@@ -105,19 +105,48 @@ def test_a_trouble_that_comes_and_goes_every_minute_does_not_storm():
         desk.take(NOT_HELD)
         desk.passes(30)
     at_first = [one for one in desk.told if one[0] < 15]
-    assert at_first == [(0, "job_held"), (0, "job_held over")]
+    twice = [(0, "job_held"), (0, "job_held over"), (1, "job_held x1"), (2, "job_held over")]
+    assert at_first == [*twice, (2, "job_held x1")]
     assert len(desk.told) <= 2 * (len(REMINDERS_S) + 1)
-    assert all(" x" in words for _, words in desk.told[2:] if "over" not in words or "still" in words)
+    assert not [words for _, words in desk.told[5:] if "over" in words], "it is never told for over"
+    desk.passes(15 * MINUTE)
+    assert desk.told[-1][1].startswith("job_held over")
 
 
-def test_what_came_back_and_ended_before_its_reminder_is_summed_up():
+def test_what_is_back_after_its_end_was_told_is_told_at_once():
+    desk = Desk()
+    desk.take(HELD, NOT_HELD)
+    desk.passes(30)
+    desk.take(HELD)
+    desk.passes(MINUTE)
+    assert [words for _, words in desk.told] == ["job_held", "job_held over", "job_held x1"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40 * MINUTE)), max_size=20))
+def test_nobody_is_left_with_the_word_that_it_is_over_while_it_is_not(steps):
+    """Of one trouble that is not damped by the most an hour."""
+    desk = Desk()
+    for there, seconds in steps:
+        desk.take(HELD if there else NOT_HELD)
+        last = desk.told[-1][1] if desk.told else "over"
+        assert ("over" not in last) or not there
+        desk.passes(seconds)
+        last = desk.told[-1][1] if desk.told else "over"
+        assert ("over" not in last) or not there
+
+
+def test_the_end_of_what_keeps_coming_back_waits_for_quiet():
     desk = Desk()
     desk.take(HELD, NOT_HELD, HELD, NOT_HELD, HELD, NOT_HELD)
-    assert desk.told == [(0, "job_held"), (0, "job_held over")]
+    desk.passes(14 * MINUTE)
+    desk.take(HELD, NOT_HELD)
+    assert [words for _, words in desk.told] == [
+        "job_held", "job_held over", "job_held x1", "job_held over", "job_held x1",
+    ]  # fmt: skip
     desk.passes(DAY)
-    assert desk.told[2:] == [(15, "job_held over x2")]
+    assert desk.told[5:] == [(14 + 15, "job_held over x1")]
     desk.take(HELD)
-    assert desk.told[3:] == [(24 * 60, "job_held")], "long after that it is a new one"
+    assert desk.told[6:] == [(14 + 24 * 60, "job_held")], "long after that it is a new one"
 
 
 def test_a_trouble_that_is_back_after_quiet_begins_anew():

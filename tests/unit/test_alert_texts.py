@@ -68,6 +68,31 @@ def test_other_numbers_are_no_errcodes(reason):
     assert errcode_of({"reason": reason}) is None
 
 
+@pytest.mark.parametrize(
+    ("lasted_s", "en", "zh"),
+    [(12, "12 s", "12 秒"), (200, "3 min 20 s", "3 分 20 秒"), (7500, "2 h 5 min", "2 小时 5 分")],
+)
+def test_how_long_it_lasted(lasted_s, en, zh):
+    over = Alert(NoticeKind.DAEMON_DOWN, T0, facts={"lasted_s": lasted_s}, over=True, since=T0)
+    assert f"it lasted: {en}\n" in text_of(over, "en", "s").body
+    assert f"持续时间：{zh}\n" in text_of(over, "zh", "s").body
+
+
+def test_one_that_is_down_says_what_starts_it_again():
+    down = Alert(NoticeKind.DAEMON_DOWN, T0, facts={"restart": "broadcastd start -c {x}"}, since=T0)
+    for language in ("en", "zh"):
+        assert text_of(down, language, "s").body.count("broadcastd start -c {x}\n") == 1
+        unknown = text_of(Alert(NoticeKind.DAEMON_DOWN, T0, since=T0), language, "s").body
+        assert "systemctl restart broadcastd" in unknown
+        assert "broadcastd run" not in unknown
+
+
+def test_one_that_comes_and_goes_says_so():
+    back = Alert(HELD.kind, T0, "default", HELD.facts, since=T0, times=3)
+    assert "this is time number 3" in text_of(back, "en", "s").body
+    assert "这是第 3 次" in text_of(back, "zh", "s").body
+
+
 def test_refused_frames_are_shown_one_below_the_other():
     examples = ({"error": "bad_frame", "content": "求購"}, {"error": "busy", "peer": "127.0.0.1:5"})
     one = text_of(Alert(NoticeKind.FRAME_REFUSED, T0, again=1, examples=examples[:1]), "en", "s")

@@ -13,7 +13,8 @@ from broadcastd import settings_file
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, warn
 from broadcastd.doctor.subject import Subject, user_name
 from broadcastd.errors import SettingsError
-from broadcastd.settings import IDENTITY_OFF
+from broadcastd.precautions import unusable_tls, weak
+from broadcastd.settings import IDENTITY_OFF, Settings
 from broadcastd.settings_review import cautions, untouched
 
 READ, WRITE_INTO = 4, 3
@@ -35,7 +36,21 @@ async def settings(subject: Subject) -> Findings:
     findings += [
         warn(f"{where}: {what}", "see README.md, The settings") for what in cautions(subject.settings)
     ]
+    findings += await asyncio.to_thread(_precautions, subject.settings, where)
     return findings or [ok(f"{where}: valid; accounts: {', '.join(subject.settings.accounts)}")]
+
+
+def _precautions(settings: Settings, where: str) -> Findings:
+    if wrong := unusable_tls(settings):
+        return [
+            fail(
+                " ".join(one.split()),
+                "put a certificate and its key there: a running daemon takes them by itself, and goes on with"
+                " those it had until then",
+            )
+            for one in wrong
+        ]
+    return [warn(f"{where}: {one}", "see docs/security.md") for one in weak(settings)]
 
 
 def _unusable(subject: Subject) -> Finding:

@@ -37,7 +37,7 @@ def weak(settings: Settings) -> list[str]:
         f"server.tokens.{name}.token": one.token for name, one in server.tokens.items()
     }
     found = [
-        f"{key}: less than {TOKEN_CHARS} characters can be guessed; `openssl rand -hex 32` makes a token"
+        f"{key}: less than {TOKEN_CHARS} characters can be guessed; make a longer token (docs/security.md)"
         for key, token in tokens.items()
         if token is not None and len(token.get_secret_value()) < TOKEN_CHARS
     ]

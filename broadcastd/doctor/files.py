@@ -16,6 +16,7 @@ from broadcastd.errors import SettingsError
 from broadcastd.precautions import unusable_tls, weak
 from broadcastd.settings import IDENTITY_OFF, Settings
 from broadcastd.settings_review import cautions, untouched
+from broadcastd.tls import certificate_ends_at
 
 READ, WRITE_INTO = 4, 3
 """Bits of a mode: to read a file; to make files in a folder."""
@@ -50,7 +51,12 @@ def _precautions(settings: Settings, where: str) -> Findings:
             )
             for one in wrong
         ]
-    return [warn(f"{where}: {one}", "see docs/security.md") for one in weak(settings)]
+    ends = [
+        ok(f"{section}.tls_cert: {port.tls_cert} is good until {certificate_ends_at(port.tls_cert):%Y-%m-%d}")
+        for section, port in (("server", settings.server), ("http", settings.http))
+        if port.tls_cert
+    ]
+    return [*(warn(f"{where}: {one}", "see docs/security.md") for one in weak(settings)), *ends]
 
 
 def _unusable(subject: Subject) -> Finding:

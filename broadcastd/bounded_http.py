@@ -1,7 +1,6 @@
 """aiohttp's server with bounds: how many may connect, and for how long they may say nothing whole."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +61,10 @@ class BoundedServer(web.Server):
         super().__init__(serve, **options)
         self._options = options
         self._bounds = bounds
-        self._ends: dict[Any, asyncio.TimerHandle] = {}
+        self._inside: set[Any] = set()
+        """Who has a place. Who is hung up on has none from then on; aiohttp forgets them later."""
+        self._ends: dict[Any, asyncio.TimerHandle | None] = {}
+        """Who gives way to others, and when at the latest."""
 
     def __call__(self) -> web.RequestHandler:
         """See aiohttp."""
@@ -73,10 +75,11 @@ class BoundedServer(web.Server):
         super().connection_made(handler, transport)
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
-        full = len(self._connections) > self._bounds.connections
+        full = len(self._inside) >= self._bounds.connections
         if not self._bounds.admits(address) or (full and not self._hang_up_idle()):
-            transport.abort()
+            _abort_soon(transport)
         else:
+            self._inside.add(handler)
             self.idle(handler)
 
     def _hang_up_idle(self) -> bool:
@@ -85,28 +88,42 @@ class BoundedServer(web.Server):
         if longest is None:
             return False
         self.busy(longest)
+        self._inside.discard(longest)
         transport = self._connections.get(longest)
         if transport is not None:
-            transport.abort()
+            _abort_soon(transport)
         return True
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         """See aiohttp."""
         self.busy(handler)
+        self._inside.discard(handler)
         super().connection_lost(handler, exc)
 
     def idle(self, handler: Any) -> None:
         """A request's head must be whole within the time from here on, however slowly it comes."""
         self.busy(handler)
         transport = self._connections.get(handler)
-        if transport is not None:
+        if transport is not None and handler in self._inside:
             loop = asyncio.get_running_loop()
             self._ends[handler] = loop.call_later(self._bounds.idle_s, transport.abort)
 
+    def waiting(self, handler: Any) -> None:
+        """A request waits for its sender, and is bounded elsewhere: it gives way to who needs a place."""
+        self.busy(handler)
+        if handler in self._inside:
+            self._ends[handler] = None
+
     def busy(self, handler: Any) -> None:
         """A request is being answered: that has a bound of its own."""
-        with contextlib.suppress(KeyError):
-            self._ends.pop(handler).cancel()
+        timer = self._ends.pop(handler, None)
+        if timer is not None:
+            timer.cancel()
+
+
+def _abort_soon(transport: asyncio.Transport) -> None:
+    """Not within `connection_made`: what is lost before its first step is a bug to aiohttp."""
+    asyncio.get_running_loop().call_soon(transport.abort)
 
 
 async def body_of(request: web.BaseRequest, most_bytes: int) -> bytes | None:

@@ -4,15 +4,47 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from broadcastd import database_tls, secret_files, tls
+from broadcastd.errors import SettingsError
 from broadcastd.settings import Settings
 from broadcastd.settings_review import PLACEHOLDER
+
+TOKEN_CHARS = 16
+"""A shorter token can be guessed."""
 
 
 def precautions(settings: Settings) -> list[str]:
     """One line each, beginning with the key it is about. Raises SettingsError for unusable TLS."""
-    tls.server_context(settings.server)
-    tls.server_context(settings.http, "http")
-    return [*_port(settings), *_http(settings), *_databases(settings)]
+    if wrong := unusable_tls(settings):
+        raise SettingsError("\n".join(wrong))
+    return [*_port(settings), *weak(settings), *_databases(settings)]
+
+
+def unusable_tls(settings: Settings) -> list[str]:
+    """The ports' certificates and keys that no connection can be encrypted with: which, and why."""
+    found = []
+    for section, port in (("server", settings.server), ("http", settings.http)):
+        try:
+            tls.server_context(port, section)
+        except SettingsError as error:
+            found.append(str(error))
+    return found
+
+
+def weak(settings: Settings) -> list[str]:
+    """Certificates that end soon, and tokens that can be guessed. What is unusable is not told here."""
+    server = settings.server
+    tokens = {"server.token": server.token} | {
+        f"server.tokens.{name}.token": one.token for name, one in server.tokens.items()
+    }
+    found = [
+        f"{key}: less than {TOKEN_CHARS} characters can be guessed; make a longer token (docs/security.md)"
+        for key, token in tokens.items()
+        if token is not None and len(token.get_secret_value()) < TOKEN_CHARS
+    ]
+    for section, port in (("server", server), ("http", settings.http)):
+        if soon := tls.ends_soon(port, datetime.now(UTC)):
+            found.append(f"{section}.tls_cert: {soon}")
+    return found
 
 
 def _port(settings: Settings) -> list[str]:
@@ -26,14 +58,7 @@ def _port(settings: Settings) -> list[str]:
     key = server.tls_key or server.tls_cert
     if key and (verbs := secret_files.open_to_others(Path(key))):
         found.append(f"server.tls_key: others on this machine may {verbs} {key}; `chmod o-rwx {key}`")
-    if soon := tls.ends_soon(server, datetime.now(UTC)):
-        found.append(f"server.tls_cert: {soon}")
     return found
-
-
-def _http(settings: Settings) -> list[str]:
-    soon = tls.ends_soon(settings.http, datetime.now(UTC))
-    return [f"http.tls_cert: {soon}"] if soon else []
 
 
 def _databases(settings: Settings) -> list[str]:

@@ -2,16 +2,24 @@
 
 import os
 import ssl
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
+
+import structlog
 
 from broadcastd.errors import SettingsError
+
+log = structlog.get_logger()
 
 HANDSHAKE_S = 10.0
 """How long a client may take to agree on keys."""
 SOON_DAYS = 14
 """A certificate that ends within so many days is warned of."""
+LOOK_S = 1.0
+"""So often, at most, a port looks whether its certificate's files are others."""
 
 
 class TlsSettings(Protocol):
@@ -54,12 +62,97 @@ def server_context(settings: TlsSettings, section: str = "server") -> ssl.SSLCon
         except (OSError, ValueError) as error:
             raise _unusable(f"{section}.tls_client_ca", settings.tls_client_ca, error) from None
         context.verify_mode = ssl.CERT_REQUIRED
-    ends_at = certificate_ends_at(settings.tls_cert)
+    _check_end(settings, section)
+    return context
+
+
+def _check_end(settings: TlsSettings, section: str) -> None:
+    try:
+        ends_at = certificate_ends_at(settings.tls_cert)
+    except (OSError, ValueError) as error:
+        raise _unusable(f"{section}.tls_cert", settings.tls_cert, error) from None
     if ends_at <= datetime.now(UTC):
         raise SettingsError(
             f"{section}.tls_cert: {settings.tls_cert} has expired on {ends_at:%Y-%m-%d %H:%M} UTC"
         )
-    return context
+
+
+def _check_own(settings: TlsSettings) -> None:
+    """Of a command: whoever may not read the key still sees whether the certificate has expired."""
+    try:
+        with Path(settings.tls_key or settings.tls_cert).open("rb"):
+            pass
+    except PermissionError:
+        _check_end(settings, "server")
+    except OSError:
+        server_context(settings)  # says which file it is
+    else:
+        server_context(settings)
+
+
+class FollowingContext(ssl.SSLContext):
+    """What a port's connections are encrypted with, by its files as they are when each of them comes.
+
+    Files that cannot be used change nothing: the last good ones stay in force, and the log says so once.
+    """
+
+    _settings: TlsSettings
+    _section: str
+    _now_s: Callable[[], float]
+    _good: ssl.SSLContext
+    _seen: tuple[object, ...]
+    _look_at_s: float
+
+    @classmethod
+    def of(
+        cls, settings: TlsSettings, section: str = "server", now_s: Callable[[], float] = time.monotonic
+    ) -> Self | None:
+        """None: no TLS. Raises SettingsError, as `server_context`."""
+        if not settings.tls_cert:
+            return None
+        made = cls(ssl.PROTOCOL_TLS_SERVER)
+        made._settings, made._section, made._now_s = settings, section, now_s
+        made.renew()
+        return made
+
+    def renew(self) -> None:
+        """Look now. Raises SettingsError: then nothing is changed."""
+        seen = _stamps(self._settings)
+        good = server_context(self._settings, self._section)
+        assert good is not None
+        self._good, self._seen, self._look_at_s = good, seen, self._now_s() + LOOK_S
+
+    def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
+        """See ssl. Both the loop's TLS and ours begin a connection with it."""
+        if self._now_s() >= self._look_at_s:
+            self._look()
+        return self._good.wrap_bio(*args, **more)
+
+    def _look(self) -> None:
+        self._look_at_s = self._now_s() + LOOK_S
+        seen = _stamps(self._settings)
+        if seen == self._seen:
+            return
+        try:
+            self.renew()
+        except (SettingsError, OSError, ValueError) as error:
+            self._seen = seen  # said once, until they are others again
+            log.warning("certificate_not_taken", why=str(error), stays="the one before")
+        else:
+            log.info("certificate_taken", file=self._settings.tls_cert)
+
+
+def _stamps(settings: TlsSettings) -> tuple[object, ...]:
+    """What tells whether files are others than before."""
+    stamps: list[object] = []
+    for file in (settings.tls_cert, settings.tls_key, settings.tls_client_ca):
+        try:
+            there = os.stat(file) if file else None
+        except OSError as error:
+            stamps.append(error.errno)
+        else:
+            stamps.append(there and (there.st_ino, there.st_mtime_ns, there.st_size))
+    return tuple(stamps)
 
 
 def client_context(ca: str = "", cert: str = "", key: str = "", *, check_name: bool) -> ssl.SSLContext:
@@ -151,8 +244,11 @@ def own_context(
 ) -> ssl.SSLContext | None:
     """As `client_context`, for whoever has the daemon's settings: what is not given is taken from them.
 
-    The daemon of these settings is known by its very certificate. None without TLS.
+    The daemon of these settings is known by its very certificate. None without TLS. Raises SettingsError,
+    with the key and the file, where the settings' own files are of no use: no daemon serves these.
     """
+    if not ca and settings.tls_cert:
+        _check_own(settings)
     ca = ca or settings.tls_cert
     if not ca:
         return None

@@ -13,8 +13,10 @@ from broadcastd import secret_files, settings_file
 from broadcastd.doctor.finding import Finding, Findings, fail, ok, warn
 from broadcastd.doctor.subject import Subject, user_name
 from broadcastd.errors import SettingsError
-from broadcastd.settings import IDENTITY_OFF
+from broadcastd.precautions import unusable_tls, weak
+from broadcastd.settings import IDENTITY_OFF, Settings
 from broadcastd.settings_review import cautions, untouched
+from broadcastd.tls import certificate_ends_at
 
 READ, WRITE_INTO = 4, 3
 """Bits of a mode: to read a file; to make files in a folder."""
@@ -37,7 +39,26 @@ async def settings(subject: Subject) -> Findings:
     findings += [
         warn(f"{where}: {what}", "see README.md, The settings") for what in cautions(subject.settings)
     ]
+    findings += await asyncio.to_thread(_precautions, subject.settings, where)
     return findings or [ok(f"{where}: valid; accounts: {', '.join(subject.settings.accounts)}")]
+
+
+def _precautions(settings: Settings, where: str) -> Findings:
+    if wrong := unusable_tls(settings):
+        return [
+            fail(
+                " ".join(one.split()),
+                "put a certificate and its key there: a running daemon takes them by itself, and goes on with"
+                " those it had until then",
+            )
+            for one in wrong
+        ]
+    ends = [
+        ok(f"{section}.tls_cert: {port.tls_cert} is good until {certificate_ends_at(port.tls_cert):%Y-%m-%d}")
+        for section, port in (("server", settings.server), ("http", settings.http))
+        if port.tls_cert
+    ]
+    return [*(warn(f"{where}: {one}", "see docs/security.md") for one in weak(settings)), *ends]
 
 
 def _unusable(subject: Subject) -> Finding:

@@ -24,6 +24,8 @@ async def port(subject: Subject) -> Findings:
     holder = await asyncio.to_thread(lambda: port_holder(server.port))
     file = subject.ledger_file
     at_work = lock_holder(file) if file is not None else None
+    if daemon.line is Line.UNTRUSTED:
+        return [judge_untrusted(server, daemon, holder)]
     found = [judge_port(server, daemon, holder, at_work)]
     if server.host not in LOOPBACK and not server.tls_cert:
         found.append(
@@ -34,6 +36,19 @@ async def port(subject: Subject) -> Findings:
             )
         )
     return found
+
+
+def judge_untrusted(server: ServerSettings, daemon: Daemon, holder: str) -> Finding:
+    """Without words: the settings' own certificate is to blame, which another check says."""
+    there = f"{server.host}:{server.port}"
+    if not daemon.words:
+        return skipped(
+            f"{there}: the settings' certificate cannot be used, so nobody can be asked: see settings"
+        )
+    return fail(
+        f"{there}: {holder} listens: {daemon.words}",
+        f"it has another certificate than these settings: {RESTART}",
+    )
 
 
 def judge_port(server: ServerSettings, daemon: Daemon, holder: str, at_work: int | None) -> Finding:
@@ -67,7 +82,10 @@ def judge_port(server: ServerSettings, daemon: Daemon, holder: str, at_work: int
 
 async def other_ports(subject: Subject) -> Findings:
     """The callback's port, and the one for machines."""
-    runs = (await subject.daemon()).line is Line.ANSWERS
+    line = (await subject.daemon()).line
+    if line is Line.UNTRUSTED:
+        return [skipped("the daemon cannot be asked: see port")]
+    runs = line is Line.ANSWERS
     findings = []
     for what, host, number in _others(subject):
         listens = await asyncio.to_thread(_listens, host, number)

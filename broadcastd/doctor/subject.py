@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pwd
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,7 @@ class Line(Enum):
     FOREIGN = "something else answers"
     HANGS = "somebody listens and does not answer"
     SILENT = "nobody listens"
+    UNTRUSTED = "it cannot be spoken to: TLS does not come about"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,8 @@ def ask_daemon(server: ServerSettings) -> Daemon:
     frame = {"op": "info"} if token is None else {"op": "info", "token": token}
     try:
         reply = dial.call(host, server.port, frame, REPLY_S, tls.own_context(server))
+    except SettingsError:
+        return Daemon(Line.UNTRUSTED, {})  # the check of the settings says it
     except NoDaemonError as error:
         return Daemon(_of(error.__cause__), {}, str(error))
     line = Line.ANSWERS if reply["ok"] else Line.REFUSES
@@ -233,6 +237,8 @@ def ask_daemon(server: ServerSettings) -> Daemon:
 def _of(cause: BaseException | None) -> Line:
     if isinstance(cause, TimeoutError):
         return Line.HANGS
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Line.UNTRUSTED
     if isinstance(cause, OSError) and not isinstance(cause, ConnectionResetError | BrokenPipeError):
         return Line.SILENT
     return Line.FOREIGN

@@ -1,7 +1,7 @@
 """What this port answers with: a status, JSON or text, and headers that keep browsers away from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from broadcastd.refusals import ErrorCode, Refusal
@@ -53,6 +53,8 @@ class Answer:
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     """Beside `HEADERS`."""
+    guessed: bool = False
+    """A token was missing or wrong: who asked is kept waiting for this."""
 
 
 def json_answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
@@ -68,7 +70,8 @@ def refused(refusal: Refusal, status: int | None = None, headers: Mapping[str, s
         more["Retry-After"] = str(RETRY_AFTER_S)
     if code is ErrorCode.UNAUTHORIZED:
         more["WWW-Authenticate"] = "Bearer"
-    return json_answer(status or STATUSES[code], refusal_view(refusal), more)
+    answer = json_answer(status or STATUSES[code], refusal_view(refusal), more)
+    return replace(answer, guessed=code is ErrorCode.UNAUTHORIZED)
 
 
 def bad(status: int, words: str, headers: Mapping[str, str] | None = None) -> Answer:

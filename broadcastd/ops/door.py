@@ -4,6 +4,7 @@ A browser says which page a request comes from (`Origin`, `Sec-Fetch-Site`), and
 have reached us (`Host`): a name that a stranger has pointed at 127.0.0.1 (DNS rebinding) is none of ours.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from broadcastd.ops.answers import Answer, bad
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+PORT = re.compile(r":[0-9]{1,5}")
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - they are looked for, not listened on
 
 
@@ -40,6 +42,8 @@ def closed_to(knock: Knock, names: frozenset[str]) -> Answer | None:
         return bad(400, "a request has one Host header")
     (host,) = knock.hosts
     name = _name(host)
+    if name is None:
+        return bad(400, f"Host: {host[:80]!r} is not of the form NAME or NAME:PORT")
     if name not in names and name != knock.address.partition("%")[0]:
         return bad(421, f"this is no host of mine: {host[:80]!r}; accepted: {_listed(names)} (http.hosts)")
     if knock.origin is not None and knock.origin.lower() != f"{knock.scheme}://{host.lower()}":
@@ -49,12 +53,15 @@ def closed_to(knock: Knock, names: frozenset[str]) -> Answer | None:
     return None
 
 
-def _name(host: str) -> str:
-    """Without its port."""
+def _name(host: str) -> str | None:
+    """Without its port. None: what is there as a port is none."""
     host = host.strip().lower()
     if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+        name, _, rest = host[1:].partition("]")
+    else:
+        name, colon, rest = host.partition(":")
+        rest = colon + rest
+    return name if not rest or PORT.fullmatch(rest) else None
 
 
 def _listed(names: Collection[str]) -> str:

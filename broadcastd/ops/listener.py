@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from broadcastd.ops.door import Knock, closed_to, names_of
 from broadcastd.ops.routes import Asked, Routes
 from broadcastd.ops.sources import Requests
 from broadcastd.refusals import ErrorCode, Refusal
+from broadcastd.wire.connection import WRONG_TOKEN_S
 from broadcastd.wire.port_holder import port_holder
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ class Listener:
         self._log_at_s = 0.0
         self._allowed = Allowed(settings.allow)
         self._notes = Notes()
-        self._context: ssl.SSLContext | None = None
+        self._context: tls.FollowingContext | None = None
         self.port = 0
         """Known once it listens."""
 
@@ -72,7 +72,7 @@ class Listener:
 
     async def _open(self, ready_made: Sequence[socket.socket]) -> list[asyncio.Server]:
         settings, loop = self._settings, asyncio.get_running_loop()
-        context = self._context = tls.server_context(settings, "http")
+        context = self._context = tls.FollowingContext.of(settings, "http")
         shake_s = None if context is None else tls.HANDSHAKE_S
         secure: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": shake_s, "backlog": BACKLOG}
         if ready_made:
@@ -84,9 +84,8 @@ class Listener:
 
     def renew(self) -> None:
         """Read the certificate's files again, for new connections. Raises SettingsError: nothing changes."""
-        tls.server_context(self._settings, "http")
         if self._context is not None:
-            self._context.load_cert_chain(self._settings.tls_cert, self._settings.tls_key or None)
+            self._context.renew()
 
     def _admits(self, address: str) -> bool:
         admitted = self._allowed.admits(address)
@@ -102,6 +101,12 @@ class Listener:
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await self._answer(request)
+                if answer.guessed:
+                    # Who guesses has to wait, and keeps nobody else from a place meanwhile.
+                    self._http.waiting(request.protocol)
+                    await asyncio.sleep(WRONG_TOKEN_S)
+        except ConnectionError:  # it has left, or another needed its place
+            pass
         except TimeoutError:
             log.warning("request_not_answered_in_time", path=request.path[:100])
         except Exception:
@@ -136,12 +141,15 @@ class Listener:
             return closed
 
         async def body() -> bytes | None:
+            self._http.waiting(request.protocol)
             async with asyncio.timeout(BODY_S):
                 if request.headers.get("Expect", "").lower() == "100-continue":
                     # An older curl waits a second for this before a body of more than a kilobyte.
                     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                     request.writer.output_size = 0
-                return await body_of(request, self._settings.max_body_bytes)
+                whole = await body_of(request, self._settings.max_body_bytes)
+            self._http.busy(request.protocol)
+            return whole
 
         if len(set(request.query)) < len(request.query):
             return bad(400, "query string: a name stands there twice")

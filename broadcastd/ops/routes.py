@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from broadcastd.access import Right
@@ -90,9 +90,11 @@ class Routes:
         parts = health.parts(self._sources)
         ready = all(part == health.OK for part in parts.values())
         status = "ready" if ready else "not ready"
-        is_bare = self._bare and self._desk.barred(_token(asked), Right.READ, asked.path) is not None
-        view = {"status": status} if is_bare else {"status": status, "parts": parts}
-        return json_answer(200 if ready else 503, view)
+        token = _token(asked)
+        refusal = self._desk.barred(token, Right.READ, asked.path) if self._bare else None
+        view = {"status": status} if refusal is not None else {"status": status, "parts": parts}
+        guessed = token is not None and refusal is not None and refusal.code is ErrorCode.UNAUTHORIZED
+        return replace(json_answer(200 if ready else 503, view), guessed=guessed)
 
     async def _metrics(self, asked: Asked) -> Answer:
         wrong = _wrong_query(asked, ())
@@ -162,10 +164,10 @@ class Routes:
             return wrong
         fields: dict[str, Any] = {"op": "jobs", **asked.query}
         limit, is_open = asked.query.get("limit", ""), asked.query.get("open", "")
-        if limit.isascii() and limit.isdigit():
+        if "limit" in asked.query:
+            if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_LISTED):
+                return bad(400, f"limit: {limit[:40]!r} is no whole number from 1 to {MOST_LISTED}")
             fields["limit"] = int(limit[:9])
-            if fields["limit"] > MOST_LISTED:
-                return bad(400, f"limit: at most {MOST_LISTED}")
         if is_open.lower() in FLAGS:
             fields["open"] = FLAGS[is_open.lower()]
         return await self._ask(asked, fields)

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -11,6 +12,8 @@ import orjson
 from broadcastd.errors import NoDaemonError
 
 CONNECT_S = 5.0
+AGAIN_S = 1.1
+"""Above `tls.LOOK_S`: by then a daemon has seen that its certificate's files are new ones."""
 
 
 def call(
@@ -59,6 +62,14 @@ def _send(connection: socket.socket, frame: bytes) -> None:
 
 
 def _connected(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
+    try:
+        return _connect(host, port, tls)
+    except ssl.SSLCertVerificationError:
+        time.sleep(AGAIN_S)
+        return _connect(host, port, tls)
+
+
+def _connect(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
     connection = socket.create_connection((host, port), CONNECT_S)
     if tls is None:
         return connection

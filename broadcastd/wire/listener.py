@@ -93,7 +93,7 @@ class Listener:
             connection.change(settings)
 
     def _take_over(self, settings: ServerSettings) -> None:
-        self._context = tls.server_context(settings)
+        self._context = tls.FollowingContext.of(settings)
         self._settings = settings
         self._allowed = Allowed(settings.allow)
         most = int(open_files.limit() * SHARE)

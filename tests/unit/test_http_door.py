@@ -29,11 +29,20 @@ def test_known_names_get_in(host):
 @pytest.mark.parametrize(
     "host",
     ["", "evil.example", "evil.example:9091", "127.0.0.1.evil.example", "localhost.evil.example", "10.1.2.3",
-     "[::2]", "pay.example.com.", "[", "evil.example:127.0.0.1"],
+     "[::2]", "pay.example.com.", "["],
 )  # fmt: skip
 def test_a_name_that_somebody_pointed_here_is_none_of_ours(host):
     """DNS rebinding: the browser believes to talk to its page's own server."""
     assert status(hosts=[host]) == 421
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:9091.evil.example", "evil.example:127.0.0.1", "127.0.0.1:", "127.0.0.1:-1", "127.0.0.1:٣",
+     "127.0.0.1:123456", "localhost:80:80", "[::1]evil.example", "[::1]:x"],
+)  # fmt: skip
+def test_what_stands_as_a_port_is_one(host):
+    assert status(hosts=[host]) == 400
 
 
 def test_the_address_that_was_connected_to_is_a_name():

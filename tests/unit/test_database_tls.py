@@ -30,7 +30,7 @@ def test_what_a_url_cannot_ask_for(query: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("url", "clear"),
     [
-        ("mysql://u:p@db.example.com/site", True),
+        ("mysql://u:p@db.shop.example/site", True),
         ("mysql://u:p@10.0.0.3:3306/site?charset=utf8mb4", True),
         ("mysql://u:p!x@db/site?tls=on", False),
         ("mysql://u:p@db/site?tls=verify", False),

@@ -105,8 +105,9 @@ class Listener:
                     # Who guesses has to wait, and keeps nobody else from a place meanwhile.
                     self._http.waiting(request.protocol)
                     await asyncio.sleep(WRONG_TOKEN_S)
-        except ConnectionError:  # it has left, or another needed its place
-            pass
+        except ConnectionError:
+            if request.transport is not None:  # else it has left, or another needed its place
+                log.exception("request_failed", path=request.path[:100])
         except TimeoutError:
             log.warning("request_not_answered_in_time", path=request.path[:100])
         except Exception:

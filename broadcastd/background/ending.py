@@ -46,7 +46,7 @@ class Watched:
         return True
 
     def drain_or_kill(self, within_s: float) -> bool:
-        """Ask it to end, and kill it when it has not by then; whether it was killed. Raises PermissionError."""
+        """Ask it to end, and kill it when it has not by then; whether it was. Raises PermissionError."""
         self.drain()
         if self.ended_within(within_s):
             return False

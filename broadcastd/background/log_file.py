@@ -11,7 +11,7 @@ MODE = 0o640
 
 
 def closed_folder(key: str, path: Path, better: str) -> str:
-    """What to do where the daemon's user may not write; `better`: a folder that `start` makes for that user."""
+    """What to do where the daemon's user may not write; `better`: a folder that `start` makes for it."""
     return (
         f"; the daemon's user may not write into {path.parent}. In [background] of the settings, say"
         f' {key} = "{better}/{path.name}": that folder is made where it is missing'

@@ -1,12 +1,11 @@
 """Whether a pid is the daemon's: what stands in a file, or comes over a port, is only somebody's word.
 
-The folder of the pid file is the daemon's user's, and a port is whoever's opened it first. Root, who may signal
-every process, looks at what the kernel says before it does.
+The folder of the pid file is the daemon's user's, and a port belongs to whoever has opened it first. Root, who
+may signal every process, looks at what the kernel says before it does.
 """
 
 import os
 import re
-import stat
 from pathlib import Path
 
 from broadcastd.wire.port_holder import listens_on
@@ -16,23 +15,17 @@ _LOCKED = re.compile(r"^lock:.*\bFLOCK\b.*\bWRITE\b", re.MULTILINE)
 
 
 def doubt_of_file(pid: int, pid_file: Path) -> str:
-    """Why a process is not the one that holds a locked pid file; empty: it is, or the kernel guards for us."""
+    """Why a process is not the one that holds a locked pid file; empty: it is, or the kernel guards us."""
     if os.geteuid() != 0:
         return ""  # nobody else's process can be signalled
     try:
         there = pid_file.lstat()
-        uids = _uids(pid)
-        holds = _holds(pid, there)
-    except FileNotFoundError:
-        return ""  # it has ended meanwhile
+        if not _holds(pid, there):
+            return f"{pid_file} names it, and another process has locked that file"
+        if _uids(pid) != {there.st_uid}:
+            return f"{pid_file} belongs to uid {there.st_uid}, and the process does not"
     except OSError as error:
         return f"{error.filename} cannot be looked at: {error.strerror}"
-    if not stat.S_ISREG(there.st_mode):
-        return f"{pid_file} is no file"
-    if not holds:
-        return f"{pid_file} names it, and another process has locked that file"
-    if uids != {there.st_uid}:
-        return f"{pid_file} belongs to uid {there.st_uid}, and the process does not"
     return ""
 
 

@@ -79,7 +79,7 @@ class PidFile:
 def holder(path: Path) -> int | None:
     """The pid of the daemon that holds it now; None: nobody does, or it cannot be seen."""
     try:
-        # Whoever may write into its folder can put a link or a pipe there: neither is followed, or waited for.
+        # Whoever may write into its folder can put a link or a pipe there: it is not followed, or waited for.
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None

@@ -104,7 +104,9 @@ class Known:
         doubt = doubt_of_port(found, port) if by_port else doubt_of_file(found, self.pid_file)
         if doubt and not process.ended_within(0):
             process.close()
-            raise BroadcastdError(f"pid {found} is left alone: {doubt}. Find the daemon: ss -ltnp 'sport = {port}'")
+            raise BroadcastdError(
+                f"pid {found} is left alone: {doubt}. Find the daemon: ss -ltnp 'sport = {port}'"
+            )
         return process
 
 

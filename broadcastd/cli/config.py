@@ -38,7 +38,9 @@ def config() -> None:
 @click.option("--restart", help="The command by which the monitor restarts the daemon.")
 @click.option("--user", help="Started by root with `broadcastd start`, it keeps only this user's rights.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help="Of `broadcastd start`: where the pid is.")
-@click.option("--log-file", type=click.Path(path_type=Path), help="Of `broadcastd start`: where the log goes.")
+@click.option(
+    "--log-file", type=click.Path(path_type=Path), help="Of `broadcastd start`: where the log goes."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def init(path: Path, force: bool, as_json: bool, **place: Any) -> None:
     """Write a settings file with every key and its comment to PATH (default: broadcastd.toml)."""

@@ -40,8 +40,8 @@ def start(options: StartOptions) -> None:
 def restart(options: StartOptions, timeout_s: float | None) -> None:
     """Stop the daemon, if it runs, and start it with these options and the settings as they are now.
 
-    Settings that cannot be used are said here, and the daemon goes on. One that hangs is killed; nothing is lost
-    by that.
+    Settings that cannot be used are said here, and the daemon goes on. One that hangs is killed; nothing is
+    lost by that.
     """
     path = settings_path(options.config, "restart")
     settings = settings_file.load(path)

@@ -16,8 +16,8 @@ from broadcastd.errors import BroadcastdError, NoDaemonError
 
 EVERY_S = 1.0
 HUNG_S = 8.0
-"""For one that does not answer, from SIGTERM to SIGKILL. With the question and the start of the next one it fits
-into the half minute that the monitor gives a restart."""
+"""For one that does not answer, from SIGTERM to SIGKILL. With the question and the start of the next one it
+fits into the half minute that the monitor gives a restart."""
 BEYOND_DRAIN_S = 30.0
 """What a stop takes beside the drain: last answers, the flush, closing."""
 

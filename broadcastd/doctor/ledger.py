@@ -42,7 +42,7 @@ async def _of_file(subject: Subject, file: Path) -> Finding:
     seen = await subject.ledger_seen()
     holder, size = inspection.lock_holder(file), _size(file)
     where = f"{file} ({size / MB:,.1f} MB)" if size else str(file)
-    user = f"process {holder}" if holder else None
+    user = f"process {holder}" if holder else await _unseen(subject)
     return judge_version(where, seen, upgrades_itself=True, user=user)
 
 
@@ -50,8 +50,13 @@ async def _of_server(subject: Subject) -> Finding:
     found = await subject.ledger_server()
     address = mysql.address(subject.whole.ledger.url.get_secret_value())
     where = f"{address} ({found.variables.get('version', 'of no version')})"
-    user = "a daemon" if found.in_use else None
+    user = "a daemon" if found.in_use else await _unseen(subject)
     return judge_version(where, found.seen, upgrades_itself=False, user=user)
+
+
+async def _unseen(subject: Subject) -> str | None:
+    """Who works on it, where its lock does not tell: a server takes the lock from a daemon that hangs."""
+    return "a daemon that hangs (see port)" if (await subject.daemon()).line is Line.HANGS else None
 
 
 def _by_hand(url: str, file: Path | None) -> str:

@@ -190,7 +190,7 @@ class Subject:
         return pid if pid is not None or file is None else lock_holder(file)
 
     async def user_id(self) -> int:
-        """Whom the daemon runs as: as seen, as the settings say, as the ledger's owner, or as whoever asks."""
+        """Whom the daemon runs as: as seen, as the settings say, the ledger's owner, or whoever asks."""
         pid = await self.daemon_pid()
         user = self.whole.background.user
         if pid is None and user and os.geteuid() == 0:

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from bed.background import BackgroundDaemon, background_daemon, is_gone
 from bed.endpoint import CountingEndpoint, counting_endpoint
-from bed.ports import eventually
+from bed.ports import eventually, free_port
 from bed.site import openid, sqlite_site
+from bed.watched import look, watch
 from bed.wire import RawClient
 
 import broadcastd
@@ -121,6 +122,18 @@ def test_a_hung_one_is_said_to_be_and_can_be_ended(daemon: BackgroundDaemon) -> 
     assert daemon.good("stop", "--now") == f"broadcastd has been killed, pid {pid}\n"
     assert is_gone(pid)
     daemon.good("start")
+
+
+def test_a_restart_and_the_monitors_end_one_that_hangs(daemon: BackgroundDaemon) -> None:
+    restart = [sys.executable, "-m", "broadcastd", "restart", "-c", str(daemon.settings)]
+    watch(daemon, f"mailto://127.0.0.1:{free_port()}?to=a@b.example", restart=restart, timeout_s=1)
+    daemon.good("start")
+    pid = daemon.pid
+    os.kill(pid, signal.SIGSTOP)
+    seen = look(daemon)
+    assert seen.exit_code == 0, seen
+    assert is_gone(pid)
+    assert daemon.call({"op": "ping"})["pid"] == daemon.pid != pid
 
 
 def test_a_stop_lets_end_what_is_under_way_and_says_how_far_it_is(

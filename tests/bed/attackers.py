@@ -32,6 +32,9 @@ LOOK_S = 5.0
 DEAF_BUFFER_BYTES = 4096
 
 
+IP_BIND_ADDRESS_NO_PORT = 24
+"""ip(7); Python has no name for it."""
+
 @dataclass(frozen=True, slots=True)
 class Attack:
     """How many of each kind, and how hard they try."""
@@ -152,6 +155,8 @@ class _Crowd:
         one.setblocking(False)
         self._sockets.add(one)
         try:
+            # No port before it connects: else each would keep one from all who listen.
+            one.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             one.bind((f"127.7.{number % self._attack.addresses // 250}.{number % 250 + 1}", 0))
             await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", self._port))
         except OSError:

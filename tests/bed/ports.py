@@ -11,7 +11,7 @@ T = TypeVar("T")
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("0.0.0.0", 0))  # of any address: some daemons listen on all
         return int(probe.getsockname()[1])
 
 

@@ -26,6 +26,22 @@ def test_only_what_was_asked_for_differs() -> None:
     assert values == plain
 
 
+def test_without_systemd_the_user_and_its_files_are_written() -> None:
+    there = Place(
+        user="broadcastd",
+        pid_file=Path("/run/b/b.pid"),
+        log_file=Path("/var/log/b/b.log"),
+        restart="b restart",
+    )
+    values = tomllib.loads(settings_text(there))
+    assert values["background"] == {
+        **tomllib.loads(PLAIN)["background"],
+        "user": "broadcastd",
+        "pid_file": "/run/b/b.pid",
+        "log_file": "/var/log/b/b.log",
+    }
+
+
 def test_comments_stay() -> None:
     text = settings_text(Place(Path("/var/lib/b"), Path("/var/lib/b-id")))
     assert text.count("#") == PLAIN.count("#")

@@ -1,7 +1,7 @@
 """Whether a pid is the daemon's: what stands in a file, or comes over a port, is only somebody's word.
 
-The folder of the pid file is the daemon's user's, and a port belongs to whoever has opened it first. Root, who
-may signal every process, looks at what the kernel says before it does.
+The folder of the pid file is the daemon's user's, and a port belongs to whoever has opened it first. Root may
+signal every process, so it looks at what the kernel says before it does.
 """
 
 import os

@@ -221,7 +221,7 @@ def _written_to(subject: Subject) -> Iterator[tuple[str, Path]]:
     if subject.ledger_file is not None:
         yield "ledger", subject.ledger_file.parent
     background = subject.whole.background
-    # Where `broadcastd start` has never been, and nothing says as whom, systemd runs the daemon, and neither is
+    # Where `broadcastd start` has never been, and nothing says as whom, systemd runs the daemon: neither is
     # needed.
     for what, name in zip(STARTS_OWN, (background.log_file, background.pid_file), strict=True):
         file = Path(name)

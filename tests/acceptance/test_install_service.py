@@ -144,6 +144,32 @@ def test_a_further_daemon(machine: Path) -> None:
 
 
 @pytest.mark.xdist_group("install")
+def test_without_systemd_the_settings_can_be_started_and_cron_is_silent(machine: Path) -> None:
+    path, rotation = machine / "etc/broadcastd/cron.toml", machine / "etc/logrotate.d/broadcastd"
+    options = ("--without-systemd", "--instance", "cron", "--port", "9390")
+    try:
+        install(machine, *options)
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        background, monitor = settings["background"], settings["monitor"]
+        assert background["user"] == "broadcastd"
+        assert background["pid_file"] == "/run/broadcastd/cron.pid"
+        assert background["log_file"] == "/var/log/broadcastd/cron.log"
+        restart = "/usr/local/bin/broadcastd restart -c /etc/broadcastd/cron.toml"
+        assert " ".join(monitor["restart"]) == restart
+        assert "runuser -u broadcastd" in rotation.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8").replace("@db.example.com", "@db.site").replace(TEMPLATE, "T1")
+        path.write_text(text, encoding="utf-8")
+        said = install(machine, *options)
+        lines = [line.split() for line in said.splitlines() if line.startswith(("  @reboot", "  * * *"))]
+        assert [line[-1] for line in lines] == [">/dev/null"] * 2
+        path.write_text(text.replace('user = "broadcastd"', 'user = ""'), encoding="utf-8")
+        assert 'pid_file = "/run/broadcastd/cron.pid"' in install(machine, *options)
+    finally:
+        path.unlink(missing_ok=True)
+        rotation.unlink(missing_ok=True)
+
+
+@pytest.mark.xdist_group("install")
 def test_uninstalled_the_settings_and_the_ledger_stay(machine: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(machine, root, symlinks=True)

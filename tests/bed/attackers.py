@@ -35,6 +35,7 @@ DEAF_BUFFER_BYTES = 4096
 IP_BIND_ADDRESS_NO_PORT = 24
 """ip(7); Python has no name for it."""
 
+
 @dataclass(frozen=True, slots=True)
 class Attack:
     """How many of each kind, and how hard they try."""

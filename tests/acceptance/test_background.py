@@ -119,6 +119,9 @@ def test_a_hung_one_is_said_to_be_and_can_be_ended(daemon: BackgroundDaemon) -> 
     assert said.code == 1
     assert f"SIGTERM to pid {pid}" in said.text
     assert "`broadcastd stop --now` ends it at once" in said.text
+    # As a database server does, which takes the lock from one that hangs.
+    daemon.ledger.with_name(f"{daemon.ledger.name}.lock").unlink()
+    assert "a daemon that hangs (see port) works on it" in daemon.say("doctor", "--offline").text
     assert daemon.good("stop", "--now") == f"broadcastd has been killed, pid {pid}\n"
     assert is_gone(pid)
     daemon.good("start")

@@ -128,6 +128,7 @@ def test_an_endpoint_that_bears_only_so_much(tmp_path: Path, endpoint: CountingE
     assert endpoint.calls <= 1.5 * followers
 
 
+@pytest.mark.long
 def test_busy_for_the_first_call_of_each(tmp_path: Path, endpoint: CountingEndpoint) -> None:
     followers = 10_000
     seen: set[str] = set()

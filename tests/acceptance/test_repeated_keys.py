@@ -5,6 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from bed.arrivals import Arrivals, repeats
 from bed.books import check_books, rows
 from bed.daemon import daemon_process
@@ -12,18 +13,19 @@ from bed.endpoint import counting_endpoint
 from bed.site import sqlite_site
 from bed.wire import RawClient
 
-FRAMES, CONNECTIONS, KEYS = 10_000, 50, 100
+CONNECTIONS, KEYS = 50, 100
 AHEAD = 20
 """Frames on their way over one connection before their replies are read."""
 
 
-def test_ten_thousand_frames_with_repeated_keys_make_one_job_a_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames", [3_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_of_frames_with_repeated_keys_make_one_job_a_key(tmp_path: Path, frames: int) -> None:
     with counting_endpoint() as endpoint:
         arrivals = Arrivals(endpoint)
         site = sqlite_site(tmp_path / "site.db", 2)
         with daemon_process(tmp_path, endpoint.url, site, channels=["custom"]) as daemon:
             start = random.Random(17)
-            orders = [start.choices(range(KEYS), k=FRAMES // CONNECTIONS) for _ in range(CONNECTIONS)]
+            orders = [start.choices(range(KEYS), k=frames // CONNECTIONS) for _ in range(CONNECTIONS)]
 
             def ask(keys: list[int]) -> list[tuple[int, str, bool]]:
                 replies = []
@@ -40,7 +42,7 @@ def test_ten_thousand_frames_with_repeated_keys_make_one_job_a_key(tmp_path: Pat
 
             with ThreadPoolExecutor(CONNECTIONS) as threads:
                 replies = [one for some in threads.map(ask, orders) for one in some]
-            assert len(replies) == FRAMES
+            assert len(replies) == frames
             asked = {key for keys in orders for key in keys}
             jobs = {key: {job for other, job, _ in replies if other == key} for key in asked}
             assert all(len(ids) == 1 for ids in jobs.values())

@@ -124,6 +124,7 @@ def test_one_mistake_about_a_good_token_forces_nothing(tmp_path: Path) -> None:
     assert (platform.asked, platform.forced) == (2, 0)
 
 
+@pytest.mark.long  # 20 s of waiting
 @pytest.mark.usefixtures("credentials")
 def test_every_token_refused_for_a_while_is_waited_for_and_few_are_forced(tmp_path: Path) -> None:
     platform = Platform()

@@ -104,7 +104,7 @@ def test_everything_is_wrong(daemon: DaemonProcess, mariadb: PrivateMariaDb, san
     )
     sandbox.control("behaviour", {"errors": {"api_domain_ip:40164": 1}})
     sandbox.control("quotas", {"custom": 100})
-    daemon.settings.chmod(0o644)
+    daemon.settings.chmod(0o620)
     told = findings(ask("-c", daemon.settings, "--json", code=1, BROADCASTD_LEDGER__RESERVE_MB="999999999"))
     wrong = {
         (name, one["verdict"]): " ".join(one["mend"])
@@ -113,7 +113,7 @@ def test_everything_is_wrong(daemon: DaemonProcess, mariadb: PrivateMariaDb, san
         if one["verdict"] in ("warn", "fail")
     }
     for (name, verdict), mend in {
-        ("permissions", "fail"): f"chmod o= {daemon.settings}",
+        ("permissions", "fail"): f"chmod g-w {daemon.settings}",
         ("port", "warn"): "systemctl start broadcastd",
         ("ledger-disk", "fail"): "ledger.keep_days",
         ("audience-ids", "fail"): "let the query yield each row once",
@@ -128,7 +128,7 @@ def test_everything_is_wrong(daemon: DaemonProcess, mariadb: PrivateMariaDb, san
     }.items():
         assert mend in wrong.get((name, verdict), f"nothing said of {name}"), name
     printed = ask("-c", daemon.settings, code=1)
-    assert f"→ chmod o= {daemon.settings}" in printed
+    assert f"→ chmod g-w {daemon.settings}" in printed
 
 
 def test_a_daemon_that_runs_with_other_settings(daemon: DaemonProcess) -> None:

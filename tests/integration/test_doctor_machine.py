@@ -70,11 +70,11 @@ def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_secrets_that_others_may_read(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t0ken-of-frames")
-    (tmp_path / "token").chmod(0o644)
+    (tmp_path / "token").chmod(0o660)  # others cannot enter the folder
     path = daemon_in(tmp_path, server='token_file = "token"').settings
     found = finding_of(path, "permissions")
     assert found.verdict is FAIL
-    assert found.mend == (f"chmod o= {tmp_path / 'token'}",)
+    assert found.mend == (f"chmod g-w {tmp_path / 'token'}",)
     (tmp_path / "token").chmod(0o600)
     assert finding_of(path, "permissions").verdict is OK
 

@@ -138,8 +138,9 @@ async def test_who_waits_at_a_socket_waits_only_so_long(writer, tmp_path):
 
 
 async def test_a_writer_that_hangs_is_silent_and_does_not_say_that_something_is_wrong(writer):
-    goes_on = threading.Event()
-    hanging = asyncio.ensure_future(writer.run(lambda _: goes_on.wait(30)))
+    hangs, goes_on = threading.Event(), threading.Event()
+    hanging = asyncio.ensure_future(writer.run(lambda _: (hangs.set(), goes_on.wait(30))[1]))
+    assert await asyncio.to_thread(hangs.wait, 30)
     with pytest.raises(LedgerSilentError):
         await writer.run(lambda _: None, 0.05)
     goes_on.set()

@@ -5,8 +5,8 @@ import gc
 EVERY = 20_000
 """Objects made and not yet freed. Python's own 700 has the loop look many times a second while it sends.
 
-On a quiet machine: 200 µs of CPU a message before, 186 after; with 5,000 idle connections, which are looked
-at too, 271 and 223 (`scripts/bench attackers`).
+200 µs of CPU a message before, 174 after; with 5,000 idle connections, which are looked at too, 271 and 197
+(`scripts/bench attackers`, docs/performance.md).
 """
 
 

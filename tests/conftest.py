@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 from bed.mariadb import PrivateMariaDb, folder_of_servers, private_mariadb
 from bed.scripted import Run, run_command
+from structlog._config import BoundLoggerLazyProxy
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +34,17 @@ def mariadb() -> Iterator[PrivateMariaDb]:
         private_mariadb(Path(folder)) as server,
     ):
         yield server
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A command that runs within a test sets up the log of the whole process, for loggers in use for good."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        for name, module in list(sys.modules.items()):
+            if name.startswith("broadcastd") and isinstance(module.__dict__.get("log"), BoundLoggerLazyProxy):
+                module.__dict__["log"].__dict__.pop("bind", None)
 
 
 @pytest.fixture

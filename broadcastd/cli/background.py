@@ -12,8 +12,8 @@ from broadcastd import settings_file
 from broadcastd.background.ending import Watched
 from broadcastd.background.ownership import doubt_of_file, doubt_of_port
 from broadcastd.background.pid_file import holder
-from broadcastd.cli.target import Target, config_option, find_target
-from broadcastd.errors import BroadcastdError, NoDaemonError
+from broadcastd.cli.target import Target, config_option, find_own
+from broadcastd.errors import BroadcastdError, NoDaemonError, SettingsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,10 +79,12 @@ class Known:
         return f"{self.target.host}:{self.target.port}"
 
     def answer(self, frame: dict[str, Any]) -> dict[str, Any] | None:
-        """What it answers, be it a refusal; None: nobody does, or what answers is no broadcastd."""
+        """What it answers, be it a refusal; None: nobody does, or what answers is no broadcastd, or it cannot
+        be asked.
+        """
         try:
             return next(iter(self.target.stream(frame, ASK_S)), None)
-        except NoDaemonError:
+        except (NoDaemonError, SettingsError):
             return None
 
     def process(self) -> Watched | None:
@@ -94,6 +96,8 @@ class Known:
         if found is None and (reply := self.answer({"op": "ping"})) is not None and reply["ok"]:
             found, by_port = int(reply["pid"]), True
         if found is None:
+            if self.target.no_tls is not None:
+                raise self.target.no_tls  # it may well run: nobody can tell
             return None
         try:
             process = Watched(found)
@@ -116,4 +120,4 @@ def find_known(config: Path | None, pid_file: Path | None) -> Known:
     background = settings_file.load_background(path)
     there = pid_file.absolute() if pid_file is not None else Path(background.pid_file)
     drain_s = settings_file.load_server(path).drain_s
-    return Known(find_target(path, None, None), there, drain_s)
+    return Known(find_own(path), there, drain_s)

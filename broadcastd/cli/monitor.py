@@ -11,7 +11,7 @@ import click
 
 from broadcastd import settings_file
 from broadcastd.cli.main import Exit
-from broadcastd.cli.target import Target, complain, config_option, find_target, print_json
+from broadcastd.cli.target import Target, complain, config_option, find_own, print_json
 from broadcastd.clock import SystemClock
 from broadcastd.errors import NoDaemonError
 from broadcastd.log import escaped
@@ -48,7 +48,7 @@ def monitor(config: Path | None, as_json: bool, verbose: bool, no_alert: bool, n
         with file.locked():
             state = file.read()
             post = None if no_alert else MailPost(settings.alerts)
-            run = _monitor(settings, find_target(path, None, None), state, post, restarts=not no_restart)
+            run = _monitor(settings, find_own(path), state, post, restarts=not no_restart)
             try:
                 report = run.run()
             finally:

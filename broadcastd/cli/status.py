@@ -41,8 +41,11 @@ def _status(known: Known) -> dict[str, Any]:
         }  # fmt: skip
     if reply is not None:
         return {"state": "unknown", "pid": pid, **where, "why": f"it refuses: {reply.get('message')}"}
+    asked = known.target.no_tls
+    if asked is not None and pid is None:
+        raise asked  # it may well run: nobody can tell
     if pid is not None:
-        why = "it does not answer: it starts, stops or hangs"
+        why = f"it cannot be asked: {asked}" if asked else "it does not answer: it starts, stops or hangs"
         return {"state": "unknown", "pid": pid, **where, "why": why}
     if known.pid_file.exists():
         return {"state": "dead", "pid": None, **where}

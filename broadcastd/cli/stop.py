@@ -12,7 +12,7 @@ from broadcastd.background.ending import Watched
 from broadcastd.cli.background import Known, find_known, pid_file_option
 from broadcastd.cli.main import Exit
 from broadcastd.cli.target import complain, config_option
-from broadcastd.errors import BroadcastdError, NoDaemonError
+from broadcastd.errors import BroadcastdError, NoDaemonError, SettingsError
 
 EVERY_S = 1.0
 HUNG_S = 8.0
@@ -77,9 +77,10 @@ def _drain(known: Known, process: Watched, within_s: float, how: How) -> None:
     until_s = time.monotonic() + within_s
     try:
         _follow(known, until_s)
-    except NoDaemonError as error:
-        # It stops already, or hangs: the signal is for that.
-        click.echo(f"it does not answer on {known.where}: SIGTERM to pid {process.pid}")
+    except (NoDaemonError, SettingsError) as error:
+        # It stops already, hangs, or cannot be asked: the signal is for that.
+        why = str(error) if isinstance(error, SettingsError) else f"it does not answer on {known.where}"
+        click.echo(f"{why}: SIGTERM to pid {process.pid}")
         if how is How.KILL_HUNG and isinstance(error.__cause__, TimeoutError):
             killed = process.drain_or_kill(HUNG_S)
             click.echo(f"broadcastd has {'been killed: it hung' if killed else 'stopped'}, pid {process.pid}")

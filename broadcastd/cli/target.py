@@ -14,6 +14,7 @@ import orjson
 
 from broadcastd import settings_file, tls
 from broadcastd.cli.main import Exit
+from broadcastd.errors import SettingsError
 from broadcastd.log import escaped, escaped_json
 from broadcastd.server_settings import LOOPBACK, ServerSettings
 from broadcastd.wire import dial
@@ -31,6 +32,8 @@ class Target:
     port: int
     token: str | None
     tls: ssl.SSLContext | None = None
+    no_tls: SettingsError | None = None
+    """Why TLS cannot be spoken, though the settings ask for it: whoever asks the daemon is told so."""
 
     def call(self, frame: dict[str, Any]) -> dict[str, Any]:
         """One frame, one reply; a refusal ends the command with its message."""
@@ -41,11 +44,17 @@ class Target:
 
     def ask(self, frame: dict[str, Any]) -> dict[str, Any]:
         """One frame, one reply, be it a refusal."""
+        self._check()
         return dial.call(self.host, self.port, self._signed(frame), tls=self.tls)
 
     def stream(self, frame: dict[str, Any], timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
         """One frame, many replies, refusals among them; `timeout_s` for each."""
+        self._check()
         return dial.stream(self.host, self.port, self._signed(frame), timeout_s, self.tls)
+
+    def _check(self) -> None:
+        if self.no_tls is not None:
+            raise self.no_tls
 
     def _signed(self, frame: dict[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in frame.items() if value is not None}
@@ -117,8 +126,22 @@ class Trust:
 def find_target(config: Path | None, host: str | None, port: int | None, trust: Trust = Trust()) -> Target:
     """The daemon that the settings and options name."""
     server = settings_file.load_server(config or settings_file.find())
-    listens = "127.0.0.1" if server.host in EVERYWHERE else server.host
-    return Target(host or listens, port or server.port, server.own_token, _tls(server, host, trust))
+    return Target(host or _listens(server), port or server.port, server.own_token, _tls(server, host, trust))
+
+
+def find_own(config: Path | None) -> Target:
+    """As `find_target`, for who has other ways to see to the daemon of these settings: it is there even when
+    its certificate's files cannot be used. Asking it then raises SettingsError.
+    """
+    try:
+        return find_target(config, None, None)
+    except SettingsError as error:
+        server = settings_file.load_server(config or settings_file.find())
+        return Target(_listens(server), server.port, server.own_token, no_tls=error)
+
+
+def _listens(server: ServerSettings) -> str:
+    return "127.0.0.1" if server.host in EVERYWHERE else server.host
 
 
 def _tls(server: ServerSettings, host: str | None, trust: Trust) -> ssl.SSLContext | None:

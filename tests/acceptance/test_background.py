@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from bed.background import BackgroundDaemon, background_daemon, is_gone
+from bed.certificates import Authority
 from bed.endpoint import CountingEndpoint, counting_endpoint
 from bed.ports import eventually, free_port
 from bed.site import openid, sqlite_site
@@ -137,6 +138,22 @@ def test_a_restart_and_the_monitors_end_one_that_hangs(daemon: BackgroundDaemon)
     assert seen.exit_code == 0, seen
     assert is_gone(pid)
     assert daemon.call({"op": "ping"})["pid"] == daemon.pid != pid
+
+
+def test_one_whose_certificate_cannot_be_used_any_more_can_be_stopped(tmp_path: Path) -> None:
+    Authority(tmp_path).issue("server", "127.0.0.1")
+    keys = 'tls_cert = "server.pem"\ntls_key = "server.key"'
+    daemon = BackgroundDaemon(tmp_path, "http://127.0.0.1:9", sqlite_site(tmp_path / "s.db", 1), server=keys)
+    try:
+        daemon.good("start")
+        (tmp_path / "server.pem").unlink()
+        code, found = daemon.status()
+        assert (code, found["pid"]) == (4, daemon.pid)
+        assert "it cannot be asked: server.tls_cert:" in found["why"]
+        assert "server.pem cannot be used: No such file" in daemon.good("stop")
+        assert daemon.say("status").code == 4  # it may well run by other means: nobody can tell
+    finally:
+        daemon.close()
 
 
 def test_a_stop_lets_end_what_is_under_way_and_says_how_far_it_is(

@@ -10,9 +10,10 @@ from bed.certificates import Authority, Pair
 from bed.daemon import DaemonProcess
 from bed.doctor import ask_doctor
 from bed.http_port import client_of, http_settings
-from bed.ports import eventually
+from bed.ports import eventually, free_port
 from bed.scripted import Run
 from bed.site import sqlite_site
+from bed.watched import look, watch
 
 from broadcastd import tls
 from broadcastd.doctor.finding import Verdict
@@ -95,6 +96,11 @@ def test_bad_files_change_nothing_and_are_named(bed: Bed, run: Run, bad: str) ->
         assert ran.code == 4
         assert says in ran.err
         assert "--tls-cert" not in ran.err
+    # Whoever can see to it otherwise is not kept from that: the monitor tells, and restarts nothing.
+    watch(bed.daemon, f"mailto://127.0.0.1:{free_port()}?to=a@b.example", restart=["false"], timeout_s=1)
+    seen = look(bed.daemon, "--no-alert")
+    assert (seen.exit_code, seen.done) == (1, [])
+    assert says in seen.troubles["port"]
     told = ask_doctor(bed.daemon.settings, "settings", "port", "other-ports", "daemon", offline=True)
     failed = [one.finding.seen for one in told if one.finding.verdict is Verdict.FAIL]
     assert len([words for words in failed if says in words]) == 1

@@ -292,3 +292,4 @@ async def test_it_hears_of_its_own_jobs_ends(scene):
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+    assert hook.told == ["j1"]

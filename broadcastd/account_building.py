@@ -21,6 +21,7 @@ from broadcastd.ports import Channel, Ledger
 from broadcastd.quota_ports import QuotaSource
 from broadcastd.settings import AccountSettings, Settings
 from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
+from broadcastd.transports import open_transport
 
 
 class AccountBuilder:
@@ -46,13 +47,14 @@ class AccountBuilder:
         self._stack.push_async_callback(database.close)
         pool = self._settings.pool
         most = pool.tasks * pool.sends_per_task
-        api = WechatApi(settings.api_base, settings.http, most)
+        transport = open_transport(settings.http, most)
+        api = WechatApi(settings.api_base, transport)
         self._stack.push_async_callback(api.close)
         self._apis[name] = api
         self.quota_sources[name] = WechatQuotas(api, settings)
         self.pools += [
             (name, "audience", lambda: database.connections),
-            (name, "api", lambda: api.connections),
+            (name, "api", lambda: transport.connections),
         ]
         return Account(
             name=name,

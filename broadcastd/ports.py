@@ -26,6 +26,7 @@ from broadcastd.model import (
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.pushes import NewPush, PushKind, WaitingPush
 from broadcastd.states import JobState
+from broadcastd.transport_ports import CallSource, Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,4 +384,12 @@ class Channel(Protocol):
 
         It is asked when a connection is there, right before the request is written: that may take seconds.
         """
+        ...
+
+    async def make_calls(self, source: CallSource, token: str) -> None:
+        """As `attempt`, one call after the other, until `source` gives none. See `Transport.make_calls`."""
+        ...
+
+    def read(self, raw: Raw) -> Answer:
+        """What `source` was told of a call."""
         ...

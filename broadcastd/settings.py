@@ -219,6 +219,7 @@ class MassSettings(ChannelSettings):
 class HttpSettings(Section):
     """Calls of the WeChat API."""
 
+    transport: Literal["aiohttp", "lean"] = "aiohttp"
     connect_timeout_s: Seconds = 10
     answer_timeout_s: Seconds = 30
 

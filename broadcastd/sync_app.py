@@ -18,6 +18,7 @@ from broadcastd.errors import TableUnfitError
 from broadcastd.settings import AccountSettings
 from broadcastd.sync_ports import Standing
 from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
+from broadcastd.transports import open_transport
 
 PROC = Path("/proc")
 
@@ -62,7 +63,7 @@ async def _built(plan: SyncPlan, watcher: SyncWatcher, clock: Clock) -> AsyncIte
             )
         database = open_database(settings.audience)
         stack.push_async_callback(database.close)
-        api = WechatApi(settings.api_base, settings.http, 1)
+        api = WechatApi(settings.api_base, open_transport(settings.http, 1))
         stack.push_async_callback(api.close)
         # Nobody keeps it fresh here: it is fetched when it is needed, and again when WeChat calls it stale.
         tokens = TOKEN_SOURCES[settings.token.source](

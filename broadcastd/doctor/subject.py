@@ -27,6 +27,7 @@ from broadcastd.ledgers.inspection import Seen, ServerSeen, lock_holder, look_at
 from broadcastd.server_settings import ServerSettings
 from broadcastd.settings import AccountSettings, Settings
 from broadcastd.shared_token import NoTokenError
+from broadcastd.transports import open_transport
 from broadcastd.wire import dial
 
 BOUND_S = 10.0
@@ -95,7 +96,7 @@ class AccountSubject:
         self.inspection = Inspection(
             self.database, settings.model_copy(update={"audience": bounded, "http": http})
         )
-        self.api = WechatApi(settings.api_base, http, CONNECTIONS)
+        self.api = WechatApi(settings.api_base, open_transport(http, CONNECTIONS))
         self.quotas = WechatQuotas(self.api, settings)
         self.seen_ids = Ids()
         self.known_token = ""

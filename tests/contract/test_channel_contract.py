@@ -12,11 +12,13 @@ from aiohttp.test_utils import TestServer
 from bed.ports import free_port
 
 from broadcastd.channels import CHANNELS
-from broadcastd.channels.wechat import MAX_ANSWER_BYTES, WechatApi
+from broadcastd.channels.wechat import WechatApi
 from broadcastd.model import Request
 from broadcastd.outcomes import Answer
 from broadcastd.ports import Rendered
 from broadcastd.settings import AccountSettings, HttpSettings
+from broadcastd.transport_ports import MAX_ANSWER_BYTES
+from broadcastd.transports import open_transport
 
 NOW = datetime(2026, 1, 31, 16, 30, tzinfo=UTC)
 CONTENT = '收購 {二手} "iPhone" \\ \U0001f600\n'
@@ -79,7 +81,7 @@ async def open_channel(name):
 
     def make(base, **http):
         settings = account(base)
-        apis.append(WechatApi(settings.api_base, HttpSettings(**http), connections=4))
+        apis.append(WechatApi(settings.api_base, open_transport(HttpSettings(**http), 4)))
         return CHANNELS[name](apis[-1], settings)
 
     yield make
@@ -113,7 +115,7 @@ async def test_a_call_is_a_post_of_raw_utf8_with_the_token_in_the_query(wechat, 
 
 
 async def test_custom_body(wechat):
-    api = WechatApi(wechat.base, HttpSettings(), 1)
+    api = WechatApi(wechat.base, open_transport(HttpSettings(), 1))
     channel = CHANNELS["custom"](api, account(wechat.base))
     assert orjson.loads(channel.message(channel.render(Request("信"), NOW).text).body('o"1', "m")) == {
         "touser": 'o"1', "msgtype": "text", "text": {"content": "信!"},
@@ -125,7 +127,7 @@ async def test_mass_body(wechat):
     wechat.answer = lambda: web.Response(
         body=b'{"errcode":0,"errmsg":"send job submission success","msg_id":3147483685,"msg_data_id":2}'
     )
-    api = WechatApi(wechat.base, HttpSettings(), 1)
+    api = WechatApi(wechat.base, open_transport(HttpSettings(), 1))
     channel = CHANNELS["mass"](api, account(wechat.base))
     message = channel.message(channel.render(Request("信"), NOW).text)
     body = message.list_body(["o1", 'o"2'], "j1m1")
@@ -139,7 +141,7 @@ async def test_mass_body(wechat):
 
 
 async def test_template_body(wechat):
-    api = WechatApi(wechat.base, HttpSettings(), 1)
+    api = WechatApi(wechat.base, open_transport(HttpSettings(), 1))
     settings = account(wechat.base, template={**ACCOUNT["template"], "url": "https://site/post"})
     channel = CHANNELS["template"](api, settings)
     rendered = channel.render(Request("信", phone="110", extra={"keyword3": "x", "first": "y"}), NOW)

@@ -10,6 +10,7 @@ from broadcastd.channels.wechat import WechatApi
 from broadcastd.model import Request
 from broadcastd.ports import Rendered
 from broadcastd.settings import AccountSettings, HttpSettings
+from broadcastd.transports import open_transport
 
 NOW = datetime(2026, 1, 31, 16, 30, tzinfo=UTC)
 KEYWORD_CHANNELS = ["template", "subscribe"]
@@ -31,7 +32,7 @@ def name(request):
 @pytest.fixture
 async def make():
     """A channel of an account with these settings."""
-    api = WechatApi("http://127.0.0.1:1", HttpSettings(), 1)
+    api = WechatApi("http://127.0.0.1:1", open_transport(HttpSettings(), 1))
     yield lambda name, **changes: CHANNELS[name](api, AccountSettings.model_validate({**ACCOUNT, **changes}))
     await api.close()
 

@@ -10,10 +10,12 @@ from bed.platform import APP_ID, APP_SECRET, refusal
 from bed.ports import free_port
 
 from broadcastd.channels.quota import WechatQuotas
-from broadcastd.channels.wechat import MAX_ANSWER_BYTES, WechatApi
+from broadcastd.channels.wechat import WechatApi
 from broadcastd.model import Quota
 from broadcastd.outcomes import Answer
 from broadcastd.settings import AccountSettings
+from broadcastd.transport_ports import MAX_ANSWER_BYTES
+from broadcastd.transports import open_transport
 
 PATH = "/cgi-bin/message/custom/send"
 FIGURES = {"daily_limit": 1000, "used": 10, "remain": 990}
@@ -24,7 +26,7 @@ async def quotas(url, **settings):
     account = AccountSettings.model_validate(
         {"audience": {"url": "sqlite:///none.db"}, "channels": ["custom"], "api_base": url, **settings}
     )
-    api = WechatApi(account.api_base, account.http, 1)
+    api = WechatApi(account.api_base, open_transport(account.http, 1))
     try:
         yield WechatQuotas(api, account)
     finally:

@@ -15,10 +15,12 @@ from bed.ports import free_port
 from structlog.testing import capture_logs
 
 from broadcastd.channels.token_api import DAY_S, TRIAL_S, ApiTokenSource
-from broadcastd.channels.wechat import MAX_ANSWER_BYTES, WechatApi
+from broadcastd.channels.wechat import WechatApi
 from broadcastd.errcodes import in_words
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.settings import AccountSettings
+from broadcastd.transport_ports import MAX_ANSWER_BYTES
+from broadcastd.transports import open_transport
 
 
 @asynccontextmanager
@@ -27,7 +29,7 @@ async def source(url, clock, connections=60):
         {"audience": {"url": "sqlite:///none.db"}, "channels": ["custom"], "api_base": url, "app_id": APP_ID,
          "app_secret": APP_SECRET, "token": {"source": "api"}}
     )  # fmt: skip
-    api = WechatApi(settings.api_base, settings.http, connections)
+    api = WechatApi(settings.api_base, open_transport(settings.http, connections))
     try:
         yield ApiTokenSource(api, settings, "shop", clock)
     finally:

@@ -15,6 +15,7 @@ from broadcastd.audiences.engine import open_database
 from broadcastd.channels.wechat import WechatApi
 from broadcastd.errors import TokenUnavailableError
 from broadcastd.token_sources import TOKEN_SOURCES, AccountParts
+from broadcastd.transports import open_transport
 
 REAL = ("table-sqlite", "table-mariadb", "api")
 
@@ -39,7 +40,7 @@ async def open_origin(tmp_path, request):
             path = tmp_path / "site.db"
             return open_table(sqlite_site(path, 1), lambda sql: run_in(path, sql))
         account = settings("sqlite:///none.db", request.getfixturevalue("endpoint").url)
-        api = WechatApi(account.api_base, account.http, 60)
+        api = WechatApi(account.api_base, open_transport(account.http, 60))
         closings.append(api.close)
         platform = Platform()
         request.getfixturevalue("endpoint").answer = platform.answer

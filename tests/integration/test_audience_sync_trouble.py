@@ -19,6 +19,7 @@ from broadcastd.errors import AudienceUnavailableError
 from broadcastd.outcomes import Answer
 from broadcastd.settings import AudienceSettings, HttpSettings
 from broadcastd.sync_ports import Stage
+from broadcastd.transports import open_transport
 
 PEOPLE = [openid(number) for number in range(10)]
 NO_ANSWER = b"<html>502 Bad Gateway</html>"
@@ -49,7 +50,7 @@ class Bench:
         self.tokens = FakeTokens()
         self.watcher = Watcher()
         self.calls_a_day = 500
-        self.api = WechatApi(endpoint.url, HttpSettings(), 1)
+        self.api = WechatApi(endpoint.url, open_transport(HttpSettings(), 1))
         self.database = open_database(AudienceSettings(url=sqlite_site(path, 0)), writable=True)
         self.table = SqlFollowersTable(
             self.database, "broadcastd_followers", "default", ZoneInfo("Asia/Shanghai")

@@ -10,6 +10,7 @@ from broadcastd.model import Request
 from broadcastd.outcomes import Answer
 from broadcastd.sandbox import Options, running_sandbox
 from broadcastd.settings import AccountSettings, HttpSettings
+from broadcastd.transports import open_transport
 
 FIRST, LAST = "o-first", "o-last"
 VALUES = [
@@ -35,7 +36,7 @@ async def channels(sandbox):
             "subscribe": {"template_id": "S1", "page": "pages/post"},
         }
     )
-    api = WechatApi(settings.api_base, HttpSettings(), 4)
+    api = WechatApi(settings.api_base, open_transport(HttpSettings(), 4))
     yield {name: make(api, settings) for name, make in CHANNELS.items()}
     await api.close()
 

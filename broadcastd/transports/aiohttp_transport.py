@@ -1,0 +1,116 @@
+"""Calls over one aiohttp session with keep-alive."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+from aiohttp.connector import Connection
+from yarl import URL
+
+from broadcastd.outcomes import Answer
+from broadcastd.settings import HttpSettings
+from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
+from broadcastd.transports.endings import NO_ANSWER, NO_CONNECTION, TOO_LONG, UNTRUSTED, by_status
+
+HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"}
+
+
+class _NotAskedError(Exception):
+    """The connection is there, and the call may not be made any more."""
+
+
+_may_ask: ContextVar[Callable[[], bool]] = ContextVar("may_ask")
+"""Of the call that this coroutine makes: a connector is given the request only."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Looks once more whether the call may be made, when it has a connection for it."""
+
+    async def connect(self, *arguments: Any, **options: Any) -> Connection:
+        """See aiohttp."""
+        connection = await super().connect(*arguments, **options)
+        if not _may_ask.get()():
+            connection.release()
+            raise _NotAskedError
+        return connection
+
+
+class AiohttpTransport:
+    """Implements `Transport`."""
+
+    full_rate_per_s = 12_000
+    """Measured: 10,500 to 13,000."""
+
+    def __init__(self, settings: HttpSettings, connections: int) -> None:
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.connect_timeout_s + settings.answer_timeout_s,
+            connect=settings.connect_timeout_s,
+            sock_connect=settings.connect_timeout_s,
+            sock_read=settings.answer_timeout_s,
+        )
+        # One more than sends: a token must not wait until one of them has come back.
+        self._connector = _Connector(limit=connections + 1, ttl_dns_cache=60)
+        self._session = aiohttp.ClientSession(
+            connector=self._connector,
+            timeout=self._timeout,
+            headers=HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """See `Transport`."""
+        return len(self._connector._acquired), self._connector.limit  # aiohttp tells it in no other way
+
+    async def close(self) -> None:
+        """See `Transport`."""
+        await self._session.close()
+
+    async def make_calls(self, url: URL, source: CallSource) -> None:
+        """See `Transport`."""
+        while (body := source.next_call()) is not None:
+            source.ended(await self.exchange("POST", url, body, source.still, MAX_ANSWER_BYTES))
+
+    async def exchange(
+        self, method: str, url: URL, body: bytes | None, may_ask: Callable[[], bool], most_bytes: int
+    ) -> Raw | None:
+        """See `Transport`."""
+        _may_ask.set(may_ask)
+        try:
+            async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+                if response.status != 200:
+                    return by_status(response.status)
+                return await _body(response.content, most_bytes)
+        except _NotAskedError:
+            return None
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            return _trouble(error)
+
+
+async def _body(content: aiohttp.StreamReader, most_bytes: int) -> Raw:
+    raw = await content.read(most_bytes + 1)
+    while raw and not content.at_eof() and len(raw) <= most_bytes:
+        raw += await content.read(most_bytes + 1 - len(raw))
+    return raw if len(raw) <= most_bytes else Answer(unanswered=TOO_LONG)
+
+
+def _trouble(error: Exception) -> Answer:
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
+        return Answer(refused=_connect_trouble(error))
+    if isinstance(error, TimeoutError):
+        return Answer(unanswered=NO_ANSWER)
+    return Answer(unanswered=f"the connection broke: {type(error).__name__}")
+
+
+def _connect_trouble(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError) or isinstance(
+        error.__cause__, ssl.SSLCertVerificationError
+    ):
+        return UNTRUSTED
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return NO_CONNECTION
+    cause: Any = getattr(error, "os_error", None) or error
+    return f"no connection: {getattr(cause, 'strerror', None) or cause}"

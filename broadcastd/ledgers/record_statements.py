@@ -72,6 +72,10 @@ class RecordStatements(ABC):
         """Run a statement that ends in `job_no = ? AND recipient_id IN`, or the like; its rows."""
 
     @abstractmethod
+    def value(self, sql: str, values: Row) -> Any:
+        """The first column of a question's only row; None: there is none."""
+
+    @abstractmethod
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """Run a statement once a row."""
 
@@ -116,6 +120,11 @@ class SqliteStatements(RecordStatements):
     def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
         """See `RecordStatements`."""
         return self._driver.execute(f"{sql} {_OF_JSON}", (of, orjson.dumps(list(these)).decode()))
+
+    def value(self, sql: str, values: Row) -> Any:
+        """See `RecordStatements`."""
+        row = self._driver.execute(sql, values).fetchone()
+        return None if row is None else row[0]
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""
@@ -175,6 +184,10 @@ class MysqlStatements(RecordStatements):
         """See `RecordStatements`."""
         found = self._run(f"{sql} ({', '.join('?' * len(these))})", [of, *these])
         return iter(found.all() if found.returns_rows else ())
+
+    def value(self, sql: str, values: Row) -> Any:
+        """See `RecordStatements`."""
+        return self._run(sql, values).scalar_one_or_none()
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""

@@ -13,8 +13,7 @@ from broadcastd.outcomes import Answer
 from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
 from broadcastd.transports.endings import NO_ANSWER, TOO_LONG, broken, by_status, no_connection
-
-HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"}
+from broadcastd.transports.heads import HEADERS
 
 
 class _NotAskedError(Exception):
@@ -85,6 +84,8 @@ class AiohttpTransport:
                 return await _body(response.content, most_bytes)
         except _NotAskedError:
             return None
+        except UnicodeError as error:
+            return no_connection(error)  # no name of a host
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             return _trouble(error)
 

@@ -1,6 +1,6 @@
 """Calls over keep-alive connections that it drives itself: by callbacks, with one future a run of calls.
 
-All that runs for a usual message: `answer_received`, `_go_on` and `_next` of `_Connection`. Measured FIGURES.
+All that runs for a usual message: `answer_received`, `_go_on` and `_ask` of `_Connection`. Measured FIGURES.
 The rest is aiohttp's: what is no POST, an address with a user in it, a server that compresses unasked.
 """
 
@@ -19,32 +19,20 @@ from yarl import URL
 from broadcastd.outcomes import Answer
 from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
-from broadcastd.transports.aiohttp_transport import HEADERS, AiohttpTransport
+from broadcastd.transports.aiohttp_transport import AiohttpTransport
 from broadcastd.transports.dialing import Host
 from broadcastd.transports.endings import NO_ANSWER, TOO_LONG, broken, by_status, no_connection
+from broadcastd.transports.heads import Heads
 from broadcastd.transports.tls_client import TlsClient
 
 HEAD_MOST_BYTES = 65536  # of what is not an answer's body: its head, the sizes of its chunks
 KEPT_S = 15.0  # an idle connection, as aiohttp does it
 SWEEP_S = 0.25  # how late an answer's time is over, at the most
 BRACE = ord("{")
+USUAL_PIECES = 3
 ENCODED = "an answer in an encoding that nobody asked for"
 HAS_LENGTH = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
-HAS_ENCODING = re.compile(rb"\ncontent-encoding[ \t]*:", re.IGNORECASE)
-
-
-class _Heads(dict[int, bytes]):
-    """Whole heads of requests to one URL, by the length of the body."""
-
-    def __init__(self, url: URL) -> None:
-        super().__init__()
-        lines = {"Host": url.host_port_subcomponent, **HEADERS}
-        self._start = f"POST {url.raw_path_qs} HTTP/1.1\r\n"
-        self._start += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-
-    def __missing__(self, length: int) -> bytes:
-        self[length] = head = f"{self._start}Content-Length: {length}\r\n\r\n".encode()
-        return head
+HAS_ENCODING = re.compile(rb"\ncontent-encoding[ \t]*:(?![ \t]*identity[ \t]*\r?\n)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -52,10 +40,10 @@ class _Calls:
     """A run of calls on one connection."""
 
     source: CallSource
-    heads: _Heads
+    heads: Heads
     most_bytes: int
     over: asyncio.Future[bool]
-    """True: the source gives no more. False: the connection can do no more."""
+    """True: the source gives no more. False: its connection has ended."""
 
     def end(self, how: bool | Exception) -> None:
         if not self.over.done():  # whoever waited may have been cancelled
@@ -98,18 +86,32 @@ class _Connection(asyncio.Protocol):
         self._now, self.origin, self._connections = loop.time, origin, connections
         self._descriptor = descriptor
         self._pieces: list[bytes] = []
-        """Of the answer so far. An empty one comes first, when its head is whole."""
-        self.on_headers_complete = functools.partial(self._pieces.append, b"")
+        """Of the answer so far: an empty one when it begins, another one when its head is whole, its body."""
+        self.on_message_begin = self.on_headers_complete = functools.partial(self._pieces.append, b"")
         self.on_body = self._pieces.append
         self._parser = HttpResponseParser(self)
-        self._whole = self._stays = False
+        self._whole = 0
+        """How many of the pieces are the answer's; 0: it is not whole. What follows is no answer."""
+        self._status = 0
+        self._stays = False
         self._raw = bytearray()
         """Of an answer that is not whole at once: all of it."""
 
-    def begin(self, calls: _Calls) -> None:
-        """Make them. Nothing else is under way."""
+    async def run(self, calls: _Calls, body: bytes) -> bool:
+        """Make them, the first with this body. False: this connection has ended."""
         self.calls = calls
-        self._next(calls)
+        self._ask(calls, body)
+        try:
+            return await calls.over
+        finally:
+            if self.calls is calls:  # cancelled
+                self.give_up(None)
+
+    def rest(self) -> None:
+        """Nothing is under way."""
+        self.calls = None
+        self.since_s = self._now()
+        self.origin.idle[self] = None
 
     def give_up(self, raw: Raw | None) -> None:
         """The connection ends, and the call under way with this; None: nobody wants to know."""
@@ -122,15 +124,9 @@ class _Connection(asyncio.Protocol):
             except Exception as error:
                 calls.end(error)
 
-    def _next(self, calls: _Calls) -> None:
-        body = calls.source.next_call()
+    def _ask(self, calls: _Calls, body: bytes) -> None:
         self.since_s = self._now()
-        if body is not None:
-            self.write(calls.heads[len(body)] + body)
-        else:
-            self.calls = None
-            self.origin.idle[self] = None
-            calls.end(True)
+        self.write(calls.heads[len(body)] + body)
 
     def answer_received(self, data: bytes) -> None:
         """The usual answer as fast as can be, others by `_unusual`."""
@@ -147,13 +143,13 @@ class _Connection(asyncio.Protocol):
             return
         if (
             self._stays
-            and len(pieces) == 2
-            and pieces[1][0] == BRACE
+            and len(pieces) == USUAL_PIECES
+            and pieces[2][0] == BRACE
             and not self._raw
             and len(data) <= calls.most_bytes
-            and self._parser.get_status_code() == 200
+            and self._status == 200
         ):
-            self._go_on(calls, pieces[1])
+            self._go_on(calls, pieces[2])
         else:
             self._unusual(calls, data, None)
 
@@ -161,44 +157,51 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """For the parser. Only here it can say whether the connection stays open."""
-        if (status := self._parser.get_status_code()) < 200 and status != 101:
+        status = self._parser.get_status_code()
+        if status < 200 and status != 101:
             self._pieces.clear()  # the answer is still to come
-            return
-        self._stays = not self._whole and self._parser.should_keep_alive()
-        self._whole = True
+        elif not self._whole:
+            self._status, self._whole = status, len(self._pieces)
+            self._stays = self._parser.should_keep_alive()
 
     def _go_on(self, calls: _Calls, raw: Raw) -> None:
         self._pieces.clear()
-        self._whole = self._stays = False
+        self._whole = 0
+        self._stays = False
         try:
             calls.source.ended(raw)
-            self._next(calls)
+            body = calls.source.next_call()
         except Exception as error:
             self.give_up(None)
             calls.end(error)
+            return
+        if body is not None:
+            self._ask(calls, body)
+        else:
+            self.rest()
+            calls.end(True)
 
     def _unusual(self, calls: _Calls, data: bytes, error: Exception | None) -> None:
         self._raw += data
-        status = self._parser.get_status_code()
         if self._whole:
-            self._settle(calls, status)
-        elif self._pieces and status != 200:
-            self.give_up(by_status(status))  # whatever the rest of it is
+            self._settle(calls)
+        elif len(self._pieces) > 1 and self._parser.get_status_code() != 200:
+            self.give_up(by_status(self._parser.get_status_code()))  # whatever the rest of it is
         elif error is not None:
             self.give_up(broken(error))
-        elif len(self._raw) > HEAD_MOST_BYTES + (calls.most_bytes if self._pieces else 0):
+        elif len(self._raw) > HEAD_MOST_BYTES + (calls.most_bytes if len(self._pieces) > 1 else 0):
             self.give_up(Answer(unanswered=TOO_LONG))
 
-    def _settle(self, calls: _Calls, status: int) -> None:
-        raw: Raw = (body := b"".join(self._pieces))
-        if status != 200:
-            raw = by_status(status)
+    def _settle(self, calls: _Calls) -> None:
+        raw: Raw = (body := b"".join(self._pieces[: self._whole]))
+        if self._status != 200:
+            raw = by_status(self._status)
         elif len(body) > calls.most_bytes or len(self._raw) - len(body) > HEAD_MOST_BYTES:
             raw, self._stays = Answer(unanswered=TOO_LONG), False
         elif body[:1] != b"{" and HAS_ENCODING.search(self._raw):
             raw, self._stays, self.origin.odd = Answer(unanswered=ENCODED), False, True
         self._raw.clear()
-        if self._stays:
+        if self._stays and len(self._pieces) == self._whole:
             self._go_on(calls, raw)
         else:
             self.give_up(raw)
@@ -217,8 +220,9 @@ class _Connection(asyncio.Protocol):
             self.ready.set_result(error)
 
     def eof_received(self) -> None:
-        if self.calls is not None and self._pieces and not HAS_LENGTH.search(self._raw):
-            self._settle(self.calls, 200)  # an answer as long as its connection
+        if self.calls is not None and len(self._pieces) > 1 and not HAS_LENGTH.search(self._raw):
+            self._status, self._whole = 200, len(self._pieces)  # an answer as long as its connection
+            self._settle(self.calls)
 
     def connection_lost(self, error: Exception | None) -> None:
         error = error or ConnectionError("the server hung up")
@@ -300,24 +304,19 @@ class LeanTransport:
         await self._make_calls(url, source, MAX_ANSWER_BYTES)
 
     async def _make_calls(self, url: URL, source: CallSource, most_bytes: int) -> None:
-        origin, heads = self._origin(url), _Heads(url)
-        while not origin.odd:
+        origin, heads = self._origin(url), Heads(url)
+        while (body := source.next_call()) is not None:
+            if origin.odd:
+                source.ended(await self._aiohttp.exchange("POST", url, body, source.still, most_bytes))
+                continue
             connection = origin.usable() or await self._open(origin)
             if isinstance(connection, Answer):
-                if source.next_call() is None:
-                    return
                 source.ended(connection)
-                continue
-            calls = _Calls(source, heads, most_bytes, self._loop.create_future())
-            try:
-                connection.begin(calls)
-                if await calls.over:
-                    return
-            finally:
-                if connection.calls is calls:  # cancelled
-                    connection.give_up(None)
-        while (body := source.next_call()) is not None:
-            source.ended(await self._aiohttp.exchange("POST", url, body, source.still, most_bytes))
+            elif not source.still():
+                connection.rest()
+                source.ended(None)
+            elif await connection.run(_Calls(source, heads, most_bytes, self._loop.create_future()), body):
+                return
 
     async def close(self) -> None:
         """See `Transport`. Calls under way break."""
@@ -395,7 +394,7 @@ class _OneCall:
         self.still = may_ask
 
     def next_call(self) -> bytes | None:
-        return self._bodies.pop() if self._bodies and self.still() else None
+        return self._bodies.pop() if self._bodies else None
 
     def ended(self, raw: Raw | None) -> None:
         self.raw = raw

@@ -213,11 +213,11 @@ class _Connection(asyncio.Protocol):
 
     def _start(self) -> None:
         self.write = self._transport.write
-        self._opened(None)
+        self._be_ready()
 
-    def _opened(self, error: Exception | None) -> None:
+    def _be_ready(self, trouble: Exception | None = None) -> None:
         if not self.ready.done():  # whoever waited may have been cancelled
-            self.ready.set_result(error)
+            self.ready.set_result(trouble)
 
     def eof_received(self) -> None:
         if self.calls is not None and len(self._pieces) > 1 and not HAS_LENGTH.search(self._raw):
@@ -228,16 +228,16 @@ class _Connection(asyncio.Protocol):
         error = error or ConnectionError("the server hung up")
         self._connections.discard(self)
         self.origin.idle.pop(self, None)
-        self._opened(error)
+        self._be_ready(error)
         self.give_up(broken(error))
         del self._parser, self.write  # both hold this object, and garbage is rarely looked for
         self.closed.set_result(None)
 
     def silent(self) -> bool:
-        """Whether the server has said nothing that is not read yet, nor hung up."""
-        probe = select.poll()
-        probe.register(self._descriptor, select.POLLIN | select.POLLRDHUP)
-        return not self._transport.is_closing() and not probe.poll(0)
+        """Whether the server has not hung up, and said nothing that is not read yet."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN | select.POLLRDHUP)
+        return not self._transport.is_closing() and not poll.poll(0)
 
 
 class _TlsConnection(_Connection):
@@ -253,10 +253,10 @@ class _TlsConnection(_Connection):
             try:
                 self._tls.shake_hands()
             except ssl.SSLError as error:
-                self._opened(error)
+                self._be_ready(error)
                 return
-            if self._tls.secure:
-                self._opened(None)
+        if self._tls.secure and not self.ready.done():
+            self._be_ready()
         for text in self._tls.texts() if self._tls.secure else ():
             if text:
                 self.answer_received(text)

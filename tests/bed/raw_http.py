@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
-from broadcastd.transport_ports import Raw
+from yarl import URL
+
+from broadcastd.transport_ports import Raw, Transport
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -124,3 +126,11 @@ class Bodies:
     @property
     def asked(self) -> Counter[bytes]:
         return Counter(body for body, _ in self.ends)
+
+
+async def one_call(transport: Transport, base: str) -> Raw | None:
+    """How a run of one call ends."""
+    source = Bodies(b"{}")
+    await transport.make_calls(URL(base), source)
+    ((_, raw),) = source.ends
+    return raw

@@ -12,30 +12,10 @@ from bed.raw_http import OK, Bodies, RawServer, answer, chunked, request, reset,
 from yarl import URL
 
 from broadcastd.outcomes import Answer
-from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES
-from broadcastd.transports import TRANSPORTS, open_transport
 from broadcastd.transports.endings import NO_ANSWER, NO_CONNECTION, TOO_LONG
 
 BODY = '{"touser":"o1","text":{"content":"信"}}'.encode()
-
-
-@pytest.fixture(params=TRANSPORTS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-async def transport(kind):
-    opened = []
-
-    def make(connections=4, **http):
-        opened.append(open_transport(HttpSettings(transport=kind, **http), connections))
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        await one.close()
 
 
 async def by_exchange(transport, base, most_bytes=MAX_ANSWER_BYTES):
@@ -315,8 +295,14 @@ async def test_an_answer_that_drips_is_not_waited_for(transport, call):
 HUGE = b'{"errcode":0,"errmsg":"' + b"x" * 20 * MAX_ANSWER_BYTES + b'"}'
 
 
-@pytest.mark.parametrize("text", [answer(HUGE), chunked(*[HUGE[:1000]] * 1200), b"HTTP/1.1 200 OK\r\n\r\n" + HUGE],
-                         ids=["length", "chunks", "no length"])  # fmt: skip
+HUGE_ANSWERS = {
+    "length": answer(HUGE),
+    "chunks": chunked(*[HUGE[:1000]] * 1200),
+    "no length": b"HTTP/1.1 200 OK\r\n\r\n" + HUGE,
+}
+
+
+@pytest.mark.parametrize("text", HUGE_ANSWERS.values(), ids=HUGE_ANSWERS)
 async def test_a_huge_answer_is_not_read(ask, text):
     assert await ask(saying(text, calls=1)) == (Answer(unanswered=TOO_LONG), 1)
 

@@ -1,76 +1,22 @@
-"""The port `Transport`, over all implementations: many calls side by side, and servers that fail between them.
+"""The port `Transport`, over all implementations: many calls, and servers that fail between them.
 
 Never is a call made twice, whatever fails: the servers count.
 """
 
 import asyncio
 import random
-import ssl
 from collections import Counter
 
 import pytest
 import uvloop
-from bed.certificates import Authority
-from bed.raw_http import OK, Bodies, RawServer, answer, chunked, request, reset, saying
+from bed.certificates import serving
+from bed.raw_http import OK, Bodies, RawServer, answer, chunked, one_call, request, reset, saying
 from yarl import URL
 
 from broadcastd.outcomes import Answer
 from broadcastd.settings import HttpSettings
-from broadcastd.transports import TRANSPORTS, open_transport
-from broadcastd.transports.endings import NO_ANSWER, NO_CONNECTION, UNTRUSTED
-
-
-@pytest.fixture(params=TRANSPORTS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-async def transport(kind):
-    opened = []
-
-    def make(connections=4, **http):
-        opened.append(open_transport(HttpSettings(transport=kind, **http), connections))
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        await one.close()
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture
-def trusted(authority, monkeypatch):
-    """Have the authority trusted, as SSL_CERT_FILE does it for a whole process."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
-    return authority
-
-
-def serving(pair, version=ssl.TLSVersion.TLSv1_3):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pair.cert, pair.key)
-    context.maximum_version = version
-    return context
-
-
-@pytest.fixture(params=["http", "TLS 1.3", "TLS 1.2"])
-def context(request, trusted):
-    if request.param == "http":
-        return None
-    version = ssl.TLSVersion.TLSv1_3 if request.param == "TLS 1.3" else ssl.TLSVersion.TLSv1_2
-    return serving(trusted.issue("server", "127.0.0.1"), version)
-
-
-async def one_call(transport, base):
-    source = Bodies(b"{}")
-    await transport.make_calls(URL(base), source)
-    return source.raws[0]
-
+from broadcastd.transports import open_transport
+from broadcastd.transports.endings import NO_ANSWER
 
 # -- one after the other -----------------------------------------------------------------------------------
 
@@ -262,76 +208,6 @@ async def test_what_is_under_way_when_it_is_closed_has_an_end(kind, context):
         await made.close()
         await calls
     assert [raw.unanswered is not None for raw in source.raws] == [True]
-
-
-# -- TLS ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("which", ["nobody's", "another name", "expired"])
-async def test_certificates_that_are_not_trusted(transport, trusted, tmp_path, which):
-    pair = {
-        "nobody's": lambda: Authority(tmp_path, "other").issue("nobody", "127.0.0.1"),
-        "another name": lambda: trusted.issue("other", "other.example.com", "127.0.0.2"),
-        "expired": lambda: trusted.issue("expired", "127.0.0.1", days=-1),
-    }[which]()
-    asked = []
-
-    async def handle(reader, writer):
-        asked.append(await reader.read())
-
-    async with RawServer(handle, serving(pair)) as server:
-        assert await one_call(transport(), server.base) == Answer(refused=UNTRUSTED)
-    assert b"".join(asked) == b""
-
-
-async def test_the_name_is_looked_for_in_the_certificate(transport, trusted):
-    async with RawServer(saying(answer()), serving(trusted.issue("named", "localhost"))) as server:
-        made = transport()
-        assert await one_call(made, f"https://localhost:{server.port}") == OK
-        assert await one_call(made, server.base) == Answer(refused=UNTRUSTED)
-
-
-async def hangs(reader, writer):
-    await reader.read()
-
-
-async def hangs_up(reader, writer):
-    await reader.read(10)
-
-
-async def resets(reader, writer):
-    await reader.read(10)
-    reset(writer)
-
-
-async def speaks_http(reader, writer):
-    writer.write(answer())
-    await reader.read()
-
-
-@pytest.mark.parametrize("handle", [hangs, hangs_up, resets, speaks_http])
-async def test_hands_that_are_not_shaken(transport, handle):
-    async with RawServer(handle) as server:
-        end = await one_call(transport(connect_timeout_s=0.2), f"https://127.0.0.1:{server.port}")
-    assert end.refused.startswith("no connection")
-    assert (end.refused == NO_CONNECTION) == (handle is hangs)
-    assert server.connections == 1
-
-
-async def test_an_answer_as_long_as_its_connection_needs_a_goodbye(trusted):
-    """aiohttp takes a reset for the end."""
-    made = open_transport(HttpSettings(transport="lean"), 1)
-    context = serving(trusted.issue("server", "127.0.0.1"))
-
-    async def handle(reader, writer):
-        await request(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + OK)
-        await writer.drain()
-        reset(writer)
-
-    async with RawServer(handle, context) as server:
-        assert (await one_call(made, server.base)).unanswered
-    await made.close()
 
 
 # -- many side by side -------------------------------------------------------------------------------------

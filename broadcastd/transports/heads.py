@@ -11,7 +11,7 @@ class Heads(dict[int, bytes]):
 
     def __init__(self, url: URL) -> None:
         super().__init__()
-        lines = {"Host": url.host_port_subcomponent, **HEADERS}
+        lines = {"Host": url.host_port_subcomponent, **HEADERS, "Accept-Encoding": "identity"}
         self._start = f"POST {url.raw_path_qs} HTTP/1.1\r\n"
         self._start += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
 

@@ -28,6 +28,9 @@ from broadcastd.transports.tls_client import TlsClient
 HEAD_MOST_BYTES = 65536  # of what is not an answer's body: its head, the sizes of its chunks
 KEPT_S = 15.0  # an idle connection, as aiohttp does it
 SWEEP_S = 0.25  # how late an answer's time is over, at the most
+LENIENT = dict.fromkeys(
+    ("lenient_headers", "lenient_optional_cr_before_lf", "lenient_spaces_after_chunk_size"), True
+)  # as aiohttp is
 BRACE = ord("{")
 USUAL_PIECES = 3
 ENCODED = "an answer in an encoding that nobody asked for"
@@ -90,6 +93,7 @@ class _Connection(asyncio.Protocol):
         self.on_message_begin = self.on_headers_complete = functools.partial(self._pieces.append, b"")
         self.on_body = self._pieces.append
         self._parser = HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(**LENIENT)
         self._whole = 0
         """How many of the pieces are the answer's; 0: it is not whole. What follows is no answer."""
         self._status = 0
@@ -100,8 +104,8 @@ class _Connection(asyncio.Protocol):
     async def run(self, calls: _Calls, body: bytes) -> bool:
         """Make them, the first with this body. False: this connection has ended."""
         self.calls = calls
-        self._ask(calls, body)
         try:
+            self._ask(calls, body)
             return await calls.over
         finally:
             if self.calls is calls:  # cancelled
@@ -249,19 +253,21 @@ class _TlsConnection(_Connection):
 
     def data_received(self, data: bytes) -> None:
         self._tls.take(data)
-        if not self._tls.secure:
-            try:
-                self._tls.shake_hands()
-            except ssl.SSLError as error:
-                self._be_ready(error)
-                return
-        if self._tls.secure and not self.ready.done():
-            self._be_ready()
-        for text in self._tls.texts() if self._tls.secure else ():
+        if not self._tls.secure and not self._shaken():
+            return
+        for text in self._tls.texts():
             if text:
                 self.answer_received(text)
             else:
                 super().eof_received()
+
+    def _shaken(self) -> bool:
+        try:
+            if self._tls.shake_hands():
+                self._be_ready()
+        except ssl.SSLError as error:
+            self._be_ready(error)
+        return self._tls.secure
 
     def eof_received(self) -> None:
         """Without a goodbye: an answer as long as its connection may be cut."""

@@ -18,8 +18,8 @@ class TlsClient:
         self.secure = False
         """The hands are shaken."""
 
-    def shake_hands(self) -> None:
-        """Go on with it. Raises ssl.SSLError, after the server was told why and the transport is closed."""
+    def shake_hands(self) -> bool:
+        """Go on with it, and say whether it is done. Raises ssl.SSLError: the server was told, and left."""
         try:
             self._session.do_handshake()
             self.secure = True
@@ -30,6 +30,7 @@ class TlsClient:
             self._transport.close()
             raise
         self._transport.write(self._outgoing.read())
+        return self.secure
 
     def take(self, data: bytes) -> None:
         """This has come in."""

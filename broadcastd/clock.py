@@ -15,6 +15,10 @@ class Clock(Protocol):
         """The wall clock, aware, in UTC: for what is stored and shown."""
         ...
 
+    def now_ms(self) -> int:
+        """As `now`, in milliseconds since 1970: for what is noted of every recipient."""
+        ...
+
     def monotonic_s(self) -> float:
         """Seconds that never jump: for pauses, rates and latencies."""
         ...
@@ -30,6 +34,10 @@ class SystemClock:
     def now(self) -> datetime:
         """See `Clock`."""
         return datetime.now(UTC)
+
+    def now_ms(self) -> int:
+        """See `Clock`."""
+        return time.time_ns() // 1_000_000
 
     def monotonic_s(self) -> float:
         """See `Clock`."""

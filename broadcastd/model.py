@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 import orjson
 
@@ -272,6 +273,18 @@ class OutcomeRow:
     """WeChat's number of the message, where its delivery will be reported."""
 
 
+class SentOn(NamedTuple):
+    """What recipients have in common to whom a message was sent at the first try of a call."""
+
+    job_no: int
+    round_no: int
+    channel: str
+
+
+SentRow = tuple[int, str, int, int | None]
+"""Recipient id, openid, when (milliseconds since 1970), WeChat's number of the message where it is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeferralRow:
     """One recipient put off, with its slice."""
@@ -339,15 +352,22 @@ class Batch:
     saved: dict[int, int] = field(default_factory=dict)
     """Job number to calls that were not made."""
     gathered: list[GatheredRow] = field(default_factory=list)
+    sent: dict[SentOn, list[SentRow]] = field(default_factory=dict)
+    """Outcomes of whom there is nothing more to say: nine in ten of all, so they are kept apart."""
 
     def __bool__(self) -> bool:
-        rows = self.marks, self.outcomes, self.deferrals, self.learned, self.saved, self.gathered
-        return any(map(bool, rows))
+        rows = self.marks or self.outcomes or self.sent or self.deferrals
+        return bool(rows or self.learned or self.saved or self.gathered)
+
+    @property
+    def outcome_count(self) -> int:
+        """How many recipients it ends."""
+        return len(self.outcomes) + sum(map(len, self.sent.values()))
 
     @property
     def rows(self) -> int:
         """How many it writes of slices and recipients."""
-        return len(self.marks) + len(self.outcomes) + len(self.deferrals) + len(self.gathered)
+        return len(self.marks) + self.outcome_count + len(self.deferrals) + len(self.gathered)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"  # asked, no answer: it may have arrived
     SKIPPED = "skipped"  # not asked: opted out meanwhile
 
+    __hash__ = str.__hash__  # Enum's own is written in Python, and counts are kept by outcome
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -352,6 +352,9 @@ class Rendered:
 class Message(Protocol):
     """One job's message on one channel, rendered once: what is left is the recipient."""
 
+    names_itself: bool
+    """Whether the message id is in its body; where it is not, any will do."""
+
     def body(self, openid: str, message_id: str) -> bytes:
         """The request's body for one recipient. `message_id`: stable, 32 ASCII characters or fewer."""
         ...

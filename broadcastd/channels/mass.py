@@ -30,6 +30,8 @@ class MassChannel(TextChannel):
 class MassMessage:
     """Implements `ListMessage`."""
 
+    names_itself = True
+
     def __init__(self, rendered: str) -> None:
         self._tail = b"," + text_body(rendered)[1:]
 

@@ -32,6 +32,8 @@ class TemplateChannel(KeywordChannel):
 class TemplateMessage(WechatMessage):
     """Implements `Message`, with its id."""
 
+    names_itself = True
+
     def body(self, openid: str, message_id: str) -> bytes:
         """See `Message`."""
         head = b'{"touser":' + orjson.dumps(openid) + b',"client_msg_id":'

@@ -80,6 +80,8 @@ class WechatChannel:
 class WechatMessage:
     """Implements `Message`: the JSON around the openid is made once. For calls without a message id."""
 
+    names_itself = False
+
     def __init__(self, rest: bytes) -> None:
         """`rest`: the body's JSON object without `touser`."""
         self._tail = b"," + rest[1:]

@@ -16,7 +16,7 @@ ACCOUNT_TRY_S = 600
 """Until an account that is held is tried with one call, where its errcode does not say."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recipient:
     """Whom to ask, and what is known of former tries."""
 
@@ -29,6 +29,8 @@ class Recipient:
     was_deferred: bool = False
     follower: Follower | None = None
     """What is remembered; None: nothing may be."""
+    errcode: int = 0
+    """What the channel before `channel_no` has answered, when it has just been asked."""
 
 
 @dataclass(frozen=True, slots=True)

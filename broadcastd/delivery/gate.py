@@ -42,6 +42,10 @@ class Gate:
         """Whether nobody may pass now."""
         return self._opens_at_s > self._clock.monotonic_s()
 
+    def is_wide_open(self, now_s: float) -> bool:
+        """Whether as many as want to may pass at `now_s` (monotonic)."""
+        return not self._closings and self._opens_at_s <= now_s
+
     def enter(self) -> bool:
         """Whether the caller may make a call now; then it must `leave`."""
         if self.closed or (self._closings and self._trying):

@@ -121,6 +121,33 @@ class Lane:
                 self.leave(waiter.admitted.result())
             raise
 
+    def enter_at_once(self) -> int:
+        """A place to make one call after the other (`another`), or 0 when anything has to be waited for."""
+        if self._waiting or self.rate_per_s is not None or self.hold is not None or self._pause_s():
+            return 0
+        return self._admit()
+
+    def another(self, ticket: int, now_s: float) -> int:
+        """The call has come back well; the number of the next one, or 0: the place is given up."""
+        if self._outage.is_stirred:
+            self._judge_outage(busy=False)
+        limit = self._limit
+        if (
+            self._waiting
+            or limit.in_flight > limit.present
+            or self.rate_per_s is not None
+            or self.hold is not None
+            or self._closed_until_s > now_s
+        ):
+            self.leave(ticket, troubled=False)
+            return 0
+        self.admitted_s = now_s
+        before = limit.present
+        ticket = limit.another(ticket, now_s)
+        if limit.present < before:
+            self._log_slowed()
+        return ticket
+
     def leave(self, ticket: int, *, troubled: bool | None = None, busy: bool | None = None) -> None:
         """The call has come back. `troubled`: -1, 45011, HTTP 5xx, a timeout; None: it was not made.
 
@@ -130,11 +157,14 @@ class Lane:
         self._limit.ended(ticket, troubled)
         if busy is not None:
             self._judge_outage(busy=busy)
-        now = self._limit.present
-        if now < before:
-            log.warning("channel_slowed", account=self._account, channel=self.channel, in_flight=now)
+        if self._limit.present < before:
+            self._log_slowed()
         if self._waiting:
             self._wake.set()
+
+    def _log_slowed(self) -> None:
+        number = self._limit.present
+        log.warning("channel_slowed", account=self._account, channel=self.channel, in_flight=number)
 
     def look(self) -> None:
         """Let those go who may not ask any more: a job stands still."""

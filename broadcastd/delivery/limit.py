@@ -80,6 +80,18 @@ class Limit:
         if self._old <= 0 or now_s >= self._round_ends_s:
             self._next_round(now_s)
 
+    def another(self, round_no: int, now_s: float) -> int:
+        """A call came back well, and who made it begins the next: `ended` and `began` in one."""
+        self._calls += 1
+        if round_no != self.round:
+            self._old -= 1
+        if self._old <= 0 or now_s >= self._round_ends_s:
+            self.in_flight -= 1
+            self._next_round(now_s)
+            self.in_flight += 1
+            self._peak = max(self._peak, self.in_flight)
+        return self.round
+
     def change(self, most: int) -> None:
         """Another number at most."""
         self.present = most if self.present == self.most else min(self.present, most)

@@ -100,6 +100,10 @@ class Recollection:
         """One of them."""
         return Follower(self._memory, openid, self._known.get(openid, NOTHING_KNOWN), self._believes)
 
+    def knows(self, openid: str) -> bool:
+        """Whether anything is known of this one."""
+        return openid in self._known
+
     def _believes(self, note: Note, openid: str) -> bool:
         """Who is named in a frame, or asked again, is asked: an operator says so."""
         if self._job.to is not None or (note is Note.GONE and self._round_no > 1):
@@ -130,6 +134,12 @@ class Follower:
 
         `has_next`: whether there is another channel. What only says "not by this one" decides nothing then.
         """
+        errcode = self.would_spare(channel, has_next=has_next)
+        self.saved += errcode != 0
+        return errcode
+
+    def would_spare(self, channel: str, *, has_next: bool) -> int:
+        """What `spare` comes to; nothing is saved yet."""
         if self._known is NOTHING_KNOWN:
             return 0
         note = self._memory.expects(self._known, channel)
@@ -137,7 +147,6 @@ class Follower:
             return 0
         if self._memory.is_doubted(note) or not self._believes(note, self._openid):
             return 0
-        self.saved += 1
         return self._known.gone_code if note is Note.GONE else _STANDS_FOR[note]
 
     def heard(self, channel: str, errcode: int) -> None:

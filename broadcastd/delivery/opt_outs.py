@@ -66,11 +66,11 @@ class OptOuts:
     @contextlib.contextmanager
     def calling(self, openid: str) -> Iterator[None]:
         """Around a call that reaches this follower."""
-        self._calls[openid] += 1
+        self.call_began(openid)
         try:
             yield
         finally:
-            self._ended(openid)
+            self.call_ended(openid)
 
     @contextlib.contextmanager
     def calling_all(self, openids: Collection[str]) -> Iterator[None]:
@@ -80,9 +80,14 @@ class OptOuts:
             yield
         finally:
             for openid in openids:
-                self._ended(openid)
+                self.call_ended(openid)
 
-    def _ended(self, openid: str) -> None:
+    def call_began(self, openid: str) -> None:
+        """As `calling`, where a call is no block of code."""
+        self._calls[openid] += 1
+
+    def call_ended(self, openid: str) -> None:
+        """See `call_began`."""
         self._calls[openid] -= 1
         if not self._calls[openid]:
             del self._calls[openid]

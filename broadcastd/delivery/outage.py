@@ -40,6 +40,11 @@ class Outage:
         """Whether nothing but -1 comes."""
         return self._tries > 0
 
+    @property
+    def is_stirred(self) -> bool:
+        """Whether the last answer was -1."""
+        return self._in_a_row > 0 or self._tries > 0
+
     def busy(self) -> float | None:
         """A call was answered with -1. How long nobody should call now; None: go on."""
         now_s = self._clock.monotonic_s()

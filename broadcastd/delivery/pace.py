@@ -19,7 +19,8 @@ WINDOW_S = 5.0
 class Pace:
     """Watches latencies; `sends_per_task` is the present number."""
 
-    def __init__(self, tasks: int, ceiling: int) -> None:
+    def __init__(self, tasks: int, ceiling: int, full_rate_per_s: int = FULL_RATE_PER_S) -> None:
+        self._full_rate_per_s = full_rate_per_s
         self._tasks = tasks
         self._ceiling = ceiling
         self._window_ends_s = 0.0
@@ -35,8 +36,11 @@ class Pace:
     def ended(self, now_s: float, latency_s: float | None) -> None:
         """A send came back after `latency_s`; None: it was not made after all."""
         self.in_flight -= 1
-        if latency_s is None:
-            return
+        if latency_s is not None:
+            self.note(now_s, latency_s)
+
+    def note(self, now_s: float, latency_s: float) -> None:
+        """A send of several that go out one after the other came back."""
         if now_s >= self._window_ends_s:
             self._window_ends_s = now_s + WINDOW_S
             self._shortest_before_s = self._shortest_s
@@ -45,5 +49,5 @@ class Pace:
             self._shortest_s = latency_s
         else:
             return
-        needed = FULL_RATE_PER_S * min(self._shortest_s, self._shortest_before_s) / self._tasks
+        needed = self._full_rate_per_s * min(self._shortest_s, self._shortest_before_s) / self._tasks
         self.sends_per_task = max(1, min(self._ceiling, math.ceil(needed)))

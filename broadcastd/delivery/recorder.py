@@ -13,7 +13,7 @@ import structlog
 from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.errors import LedgerUnavailableError
-from broadcastd.model import Batch, DeferralRow, GatheredRow, Learned, OutcomeRow, SliceMark
+from broadcastd.model import Batch, DeferralRow, GatheredRow, Learned, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.ports import Ledger
 
 log = structlog.get_logger()
@@ -38,6 +38,15 @@ class Recorder:
         """A recipient has an outcome."""
         self._batch.outcomes.append(row)
         self._wake.set()
+
+    def sent(self, on: SentOn, row: SentRow) -> None:
+        """A recipient has got a message at the first try: as `end`, for the many."""
+        rows = self._batch.sent.get(on)
+        if rows is None:
+            self._batch.sent[on] = [row]
+            self._wake.set()
+        else:
+            rows.append(row)
 
     def put_off(self, row: DeferralRow) -> None:
         """A recipient is due again later."""
@@ -99,7 +108,7 @@ class Recorder:
             except LedgerUnavailableError as error:
                 tries += 1
                 self.trouble = str(error)
-                log.warning("ledger_unwritable", error=str(error), outcomes_kept=len(batch.outcomes))
+                log.warning("ledger_unwritable", error=str(error), outcomes_kept=batch.outcome_count)
                 await self._clock.sleep(retry.LEDGER.delay_s(tries))
             else:
                 if self.trouble:

@@ -17,6 +17,11 @@ class Streaks:
         self._accused = 0
         """The code that was one too many: what comes of calls under way then is nobody's fault either."""
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether an answer that is well says something, too."""
+        return bool(self._in_a_row or self._unlisted)
+
     def begin_anew(self) -> None:
         """Somebody says that it is mended, or it is tried again."""
         self._errcode = self._answers = self._accused = 0

@@ -1,21 +1,18 @@
-"""The ledger's table of single values."""
+"""The ledger's table of single values. Some are read and written with every commit."""
 
 import sqlalchemy as sa
 
-from broadcastd.ledgers.schema import meta
+from broadcastd.ledgers.record_statements import Insert, statements_for
+
+_PUT = Insert("meta", ("name", "value"), ("name",), "replace")
 
 
 def get(connection: sa.Connection, name: str) -> str | None:
     """One value, or None."""
-    query = sa.select(meta.c.value).where(meta.c.name == name)
-    return connection.execute(query).scalar_one_or_none()
-
-
-_UPDATE = sa.update(meta).where(meta.c.name == sa.bindparam("the_name"))
+    value: str | None = statements_for(connection).value("SELECT value FROM meta WHERE name = ?", [name])
+    return value
 
 
 def put(connection: sa.Connection, **values: str) -> None:
     """Write values by name."""
-    for name, value in values.items():
-        if not connection.execute(_UPDATE, {"the_name": name, "value": value}).rowcount:
-            connection.execute(sa.insert(meta), {"name": name, "value": value})
+    statements_for(connection).insert(_PUT, list(values.items()))

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from broadcastd.clock import to_ms
+from broadcastd.clock import from_ms, to_ms
 from broadcastd.ledgers import follower_changes, receipt_changes, retry_changes
 from broadcastd.ledgers.record_statements import (
     MOST_ROWS,
@@ -18,7 +18,7 @@ from broadcastd.ledgers.record_statements import (
     Row,
     statements_for,
 )
-from broadcastd.model import Batch, DeferralRow, OutcomeRow, SliceMark
+from broadcastd.model import Batch, DeferralRow, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.outcomes import Outcome
 
 _RECIPIENT = ("job_no", "recipient_id")
@@ -52,6 +52,9 @@ def record(connection: sa.Connection, batch: Batch, now: datetime) -> frozenset[
         statements_for(connection).insert(_GATHERED, rows)
     write_outcomes(connection, batch.outcomes)
     sql = statements_for(connection)
+    for on, sent in batch.sent.items():
+        for at in range(0, len(sent), MOST_ROWS):
+            _write_sent(connection, sql, on, sent[at : at + MOST_ROWS])
     follower_changes.learn(sql, batch.learned)
     sql.each(_SAVED, [(n, job_no) for job_no, n in batch.saved.items()])
     return _mark(sql, batch.marks, to_ms(now))
@@ -118,6 +121,29 @@ def write_outcomes(connection: sa.Connection, rows: Sequence[OutcomeRow]) -> Non
     sql.each(_ROUND, [(n, *which) for which, n in ended.items()])
     _note_times(sql, rows)
     receipt_changes.note_sent(connection, rows)
+
+
+def _write_sent(
+    connection: sa.Connection, sql: RecordStatements, on: SentOn, rows: Sequence[SentRow]
+) -> None:
+    """As `write_outcomes`, of recipients who have no outcome yet: then there is little to look at."""
+    try:
+        if on.round_no > 1:
+            raise sql.conflict  # there are former outcomes
+        sql.insert_sent(on, rows)
+    except sql.conflict:
+        write_outcomes(connection, [_outcome(on, row) for row in rows])
+        return
+    sql.insert(_TALLY, [(on.job_no, Outcome.SENT.value, on.channel, 0, len(rows))])
+    sql.each(_ROUND, [(len(rows), on.job_no, on.round_no)])
+    sql.each(_TIMES, [(rows[0][2], rows[-1][2], on.job_no)])  # they are in the order that they came
+    receipt_changes.note_sent(connection, [_outcome(on, row) for row in rows if row[3] is not None])
+
+
+def _outcome(on: SentOn, row: SentRow) -> OutcomeRow:
+    one, openid, at_ms, msgid = row
+    at, number = from_ms(at_ms), on.round_no
+    return OutcomeRow(on.job_no, one, openid, Outcome.SENT, on.channel, 0, at, round_no=number, msgid=msgid)
 
 
 def _insert_new(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> Sequence[OutcomeRow]:

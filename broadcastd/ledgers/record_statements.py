@@ -17,7 +17,8 @@ from typing import Any, Literal
 import orjson
 import sqlalchemy as sa
 
-from broadcastd.model import SliceMark
+from broadcastd.model import SentOn, SentRow, SliceMark
+from broadcastd.outcomes import Outcome
 
 Row = Sequence[Any]
 
@@ -63,8 +64,16 @@ class RecordStatements(ABC):
         """Write rows: all, or none and `conflict` (of up to MOST_ROWS)."""
 
     @abstractmethod
+    def insert_sent(self, on: SentOn, rows: Sequence[SentRow]) -> None:
+        """Write outcomes `sent`: all, or none and `conflict` (of up to MOST_ROWS)."""
+
+    @abstractmethod
     def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
         """Run a statement that ends in `job_no = ? AND recipient_id IN`, or the like; its rows."""
+
+    @abstractmethod
+    def value(self, sql: str, values: Row) -> Any:
+        """The first column of a question's only row; None: there is none."""
 
     @abstractmethod
     def each(self, sql: str, rows: Sequence[Row]) -> None:
@@ -77,6 +86,10 @@ class RecordStatements(ABC):
 
 _OF_JSON = "(SELECT value FROM json_each(?))"
 _VALID = "WHERE job_no = ? AND no = ? AND lease = ? AND lease_until > ?"
+
+
+_INTO_OUTCOMES = "INSERT INTO outcomes (job_no, recipient_id, openid, outcome, channel, errcode, at, round)"
+_SENT = "SELECT ?1, value ->> 0, value ->> 1, ?2, ?3, 0, value ->> 2, ?4 FROM json_each(?5)"
 
 
 class SqliteStatements(RecordStatements):
@@ -99,9 +112,19 @@ class SqliteStatements(RecordStatements):
             sql += f" ON CONFLICT ({', '.join(what.key)}) DO UPDATE SET {what.changes('excluded')}"
         self._driver.execute(sql, (orjson.dumps(rows).decode(),))
 
+    def insert_sent(self, on: SentOn, rows: Sequence[SentRow]) -> None:
+        """See `RecordStatements`."""
+        same = (on.job_no, Outcome.SENT.value, on.channel, on.round_no)
+        self._driver.execute(f"{_INTO_OUTCOMES} {_SENT}", (*same, orjson.dumps(rows).decode()))
+
     def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
         """See `RecordStatements`."""
         return self._driver.execute(f"{sql} {_OF_JSON}", (of, orjson.dumps(list(these)).decode()))
+
+    def value(self, sql: str, values: Row) -> Any:
+        """See `RecordStatements`."""
+        row = self._driver.execute(sql, values).fetchone()
+        return None if row is None else row[0]
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""
@@ -133,6 +156,12 @@ class MysqlStatements(RecordStatements):
         for at in range(0, len(rows), MOST_ROWS):
             write(what, rows[at : at + MOST_ROWS])
 
+    def insert_sent(self, on: SentOn, rows: Sequence[SentRow]) -> None:
+        """See `RecordStatements`."""
+        one = f"({on.job_no}, ?, ?, '{Outcome.SENT.value}', ?, 0, ?, {on.round_no})"
+        values = [value for row in rows for value in (row[0], row[1], on.channel, row[2])]
+        self._run(f"{_INTO_OUTCOMES} VALUES {', '.join([one] * len(rows))}", values)
+
     def _put(self, what: Insert, rows: Sequence[Row]) -> None:
         verb = "REPLACE" if what.when_there == "replace" else "INSERT"
         one = f"({', '.join('?' * len(what.columns))})"
@@ -155,6 +184,10 @@ class MysqlStatements(RecordStatements):
         """See `RecordStatements`."""
         found = self._run(f"{sql} ({', '.join('?' * len(these))})", [of, *these])
         return iter(found.all() if found.returns_rows else ())
+
+    def value(self, sql: str, values: Row) -> Any:
+        """See `RecordStatements`."""
+        return self._run(sql, values).scalar_one_or_none()
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """See `RecordStatements`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from broadcastd.clock import from_ms, to_ms
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.gate import Gate
 from broadcastd.delivery.inline_audience import InlineAudience
@@ -23,12 +24,15 @@ from broadcastd.model import (
     OnUnknown,
     OutcomeRow,
     Request,
+    SentOn,
+    SentRow,
     SliceMark,
 )
 from broadcastd.notices import Notice
-from broadcastd.outcomes import Answer
+from broadcastd.outcomes import Answer, Outcome
 from broadcastd.ports import Rendered
 from broadcastd.states import JobState
+from broadcastd.transport_ports import CallSource, Raw
 
 T0 = datetime(2026, 1, 31, 0, 0, 0, tzinfo=UTC)
 
@@ -43,6 +47,9 @@ class FakeClock:
 
     def now(self) -> datetime:
         return self._start + self._passed
+
+    def now_ms(self) -> int:
+        return to_ms(self.now())
 
     def monotonic_s(self) -> float:
         return 1000.0 + self._passed.total_seconds()
@@ -62,6 +69,7 @@ class PlainMessage:
     """Implements `Message`."""
 
     text: str
+    names_itself = True
 
     def body(self, openid: str, message_id: str) -> bytes:
         return f"{openid}|{message_id}|{self.text}".encode()
@@ -116,6 +124,15 @@ class ScriptedChannel:
             self._waiting.append(waiting)
             await waiting
         return self.script.popleft() if self.script else self.default
+
+    async def make_calls(self, source: CallSource, token: str) -> None:
+        while (body := source.next_call()) is not None:
+            source.ended(await self.attempt(body, token, source.still))
+
+    @staticmethod
+    def read(raw: Raw) -> Answer:
+        assert isinstance(raw, Answer)
+        return raw
 
 
 class ScriptedList(ScriptedChannel):
@@ -229,6 +246,13 @@ class FakeRecorder:
 
     def end(self, row: OutcomeRow) -> None:
         self.outcomes.append(row)
+
+    def sent(self, on: SentOn, row: SentRow) -> None:
+        one, openid, at_ms, msgid = row
+        at = from_ms(at_ms)
+        self.outcomes.append(
+            OutcomeRow(on.job_no, one, openid, Outcome.SENT, on.channel, 0, at, False, on.round_no, msgid)
+        )
 
     def put_off(self, row: DeferralRow) -> None:
         self.deferrals.append(row)

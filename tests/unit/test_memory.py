@@ -9,6 +9,7 @@ from bed.fakes import OK, T0, FakeClock, FakeRecorder, ScriptedChannel, a_job, o
 from structlog.testing import capture_logs
 
 from broadcastd.delivery.answered import Recipient
+from broadcastd.delivery.asking import SharedParts
 from broadcastd.delivery.memory import (
     DOUBT_S,
     FEWEST_SAMPLES,
@@ -17,7 +18,7 @@ from broadcastd.delivery.memory import (
     Recollection,
 )
 from broadcastd.delivery.sender import Sender
-from broadcastd.delivery.slice_run import SharedParts, SliceRun
+from broadcastd.delivery.slice_run import SliceRun
 from broadcastd.delivery.window import DEAF, HEARING
 from broadcastd.errcodes import Note
 from broadcastd.errors import LedgerUnavailableError

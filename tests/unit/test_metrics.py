@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from broadcastd import transports
 from broadcastd.channels import wechat
 from broadcastd.metrics import (
     OTHER,
@@ -51,8 +52,9 @@ def test_strangers_cannot_add_labels():
 
 def test_every_trouble_of_the_api_has_a_kind_of_its_own():
     """The texts as they stand in the code: one that is changed there must not become `unreadable` here."""
-    source = Path(wechat.__file__).read_text(encoding="utf-8")
-    said = re.findall(r'(?:refused=f?|unanswered=f?|return f?|unanswered=)"([a-zHT][^"]{6,})"', source)
+    files = [Path(wechat.__file__), *Path(transports.__file__).parent.glob("*.py")]
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
+    said = re.findall(r'(?:refused=|unanswered=|return |\n[A-Z_]+ = )f?"([a-zHT][^"]{6,})"', source)
     kinds = {text: trouble_kind(Answer(unanswered=text.replace("{status}", "500"))) for text in said}
     assert len(kinds) >= 8
     assert {text for text, kind in kinds.items() if kind == UNREADABLE} == {

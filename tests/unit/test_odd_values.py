@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from broadcastd.audiences.sql import _number
-from broadcastd.channels.wechat import _read
+from broadcastd.channels.wechat import read_answer
 from broadcastd.errors import AudienceUnavailableError
 
 
@@ -22,6 +22,6 @@ def test_whole_numbers_are_taken(value, number):
 
 @pytest.mark.parametrize("errcode", ["18446744073709551615", "123456789012345678901234567890", "1e400"])
 def test_an_errcode_beyond_all_reason_is_no_answer(errcode):
-    answer = _read(f'{{"errcode":{errcode},"errmsg":"x"}}'.encode())
+    answer = read_answer(f'{{"errcode":{errcode},"errmsg":"x"}}'.encode())
     assert answer.unanswered
     assert answer.errcode == 0

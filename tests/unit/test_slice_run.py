@@ -7,8 +7,9 @@ from bed.fakes import OK, FakeClock, FakeRecorder, ScriptedChannel, open_job, se
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broadcastd.delivery.asking import SharedParts
 from broadcastd.delivery.sender import Sender
-from broadcastd.delivery.slice_run import SMALLEST_CHUNK, SharedParts, SliceRun
+from broadcastd.delivery.slice_run import SMALLEST_CHUNK, SliceRun
 from broadcastd.model import WITH_ITS_CHUNK, Deferral, Lease, OnUnknown
 from broadcastd.outcomes import Answer, Outcome
 
@@ -30,7 +31,7 @@ class Scene:
         self.pace = self.job.account.pace
         self.pace.sends_per_task = in_flight
         # The fake clock stands still during a call: without this the pace would fall to 1.
-        self.pace.ended = lambda now_s, latency_s: None
+        self.pace.note = lambda now_s, latency_s: None
         deferred = {one.recipient_id for one in deferrals}
         unasked = tuple(one for one in ids if one not in deferred and one not in ended)
         self.lease = Lease(1, 1, 77, tuple(ids), unasked, tuple(deferrals))

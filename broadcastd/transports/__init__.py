@@ -5,8 +5,12 @@ from collections.abc import Callable, Mapping
 from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import Transport
 from broadcastd.transports.aiohttp_transport import AiohttpTransport
+from broadcastd.transports.lean import LeanTransport
 
-TRANSPORTS: Mapping[str, Callable[[HttpSettings, int], Transport]] = {"aiohttp": AiohttpTransport}
+TRANSPORTS: Mapping[str, Callable[[HttpSettings, int], Transport]] = {
+    "aiohttp": AiohttpTransport,
+    "lean": LeanTransport,
+}
 
 
 def open_transport(settings: HttpSettings, connections: int) -> Transport:

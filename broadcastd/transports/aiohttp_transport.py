@@ -1,7 +1,6 @@
 """Calls over one aiohttp session with keep-alive."""
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -13,9 +12,8 @@ from yarl import URL
 from broadcastd.outcomes import Answer
 from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
-from broadcastd.transports.endings import NO_ANSWER, NO_CONNECTION, TOO_LONG, UNTRUSTED, by_status
-
-HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"}
+from broadcastd.transports.endings import NO_ANSWER, TOO_LONG, broken, by_status, no_connection
+from broadcastd.transports.heads import HEADERS
 
 
 class _NotAskedError(Exception):
@@ -86,6 +84,8 @@ class AiohttpTransport:
                 return await _body(response.content, most_bytes)
         except _NotAskedError:
             return None
+        except UnicodeError as error:
+            return no_connection(error)  # no name of a host
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             return _trouble(error)
 
@@ -98,19 +98,12 @@ async def _body(content: aiohttp.StreamReader, most_bytes: int) -> Raw:
 
 
 def _trouble(error: Exception) -> Answer:
-    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
-        return Answer(refused=_connect_trouble(error))
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return no_connection(error.certificate_error)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return no_connection(error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return no_connection(error.os_error)
     if isinstance(error, TimeoutError):
         return Answer(unanswered=NO_ANSWER)
-    return Answer(unanswered=f"the connection broke: {type(error).__name__}")
-
-
-def _connect_trouble(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError) or isinstance(
-        error.__cause__, ssl.SSLCertVerificationError
-    ):
-        return UNTRUSTED
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return NO_CONNECTION
-    cause: Any = getattr(error, "os_error", None) or error
-    return f"no connection: {getattr(cause, 'strerror', None) or cause}"
+    return broken(error)

@@ -1,5 +1,7 @@
 """How a call ends without WeChat's own word, in words that all transports share."""
 
+import ssl
+
 from broadcastd.outcomes import Answer
 
 UNTRUSTED = "the server's certificate is not trusted"
@@ -19,3 +21,17 @@ def by_status(status: int) -> Answer:
     if status in REFUSING_STATUSES:
         return Answer(refused=f"HTTP {status}")
     return Answer(unanswered=f"HTTP {status}")
+
+
+def no_connection(error: Exception) -> Answer:
+    """What it comes to that there was no connection: nothing was sent."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Answer(refused=UNTRUSTED)
+    if isinstance(error, TimeoutError):
+        return Answer(refused=NO_CONNECTION)
+    return Answer(refused=f"no connection: {getattr(error, 'strerror', None) or error}")
+
+
+def broken(error: Exception) -> Answer:
+    """What it comes to that the connection broke, or the server spoke no HTTP."""
+    return Answer(unanswered=f"the connection broke: {type(error).__name__}")

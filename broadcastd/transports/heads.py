@@ -1,0 +1,20 @@
+"""The heads of HTTP/1.1 requests, rendered once."""
+
+from yarl import URL
+
+HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"}
+"""Of all requests."""
+
+
+class Heads(dict[int, bytes]):
+    """Whole heads of POSTs to one URL, by the length of the body: those of a job are all of much the same."""
+
+    def __init__(self, url: URL) -> None:
+        super().__init__()
+        lines = {"Host": url.host_port_subcomponent, **HEADERS, "Accept-Encoding": "identity"}
+        self._start = f"POST {url.raw_path_qs} HTTP/1.1\r\n"
+        self._start += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+
+    def __missing__(self, length: int) -> bytes:
+        self[length] = head = f"{self._start}Content-Length: {length}\r\n\r\n".encode()
+        return head

@@ -20,7 +20,7 @@ AT_ONCE = 100
 ENQUEUED_AT_ONCE = 50
 
 
-async def send(context: dict[str, Any], number: int) -> None:
+async def send(context: dict[Any, Any], number: int) -> None:
     async with context["session"].post(context["api"] + PATH, json=message(number)) as answer:
         assert (await answer.json())["errcode"] == 0
 
@@ -38,8 +38,8 @@ async def run(api: str, redis: str, recipients: int) -> dict[str, float]:
     await asyncio.gather(*(enqueue() for _ in range(ENQUEUED_AT_ONCE)))
     async with aiohttp.ClientSession() as session:
         worker = Worker(
-            [func(send)], redis_settings=settings, burst=True, max_jobs=AT_ONCE, poll_delay=0.01, keep_result=0,
-            handle_signals=False, ctx={"session": session, "api": api},
+            [func(send)], redis_settings=settings, burst=True, max_jobs=AT_ONCE, poll_delay=0.01,
+            keep_result=0, handle_signals=False, ctx={"session": session, "api": api},
         )  # fmt: skip
         await worker.async_run()
         await worker.close()

@@ -46,10 +46,11 @@ def run_queue(grounds: Grounds, module: str, api: str, recipients: int) -> Value
 def _redis(folder: Path) -> Iterator[str]:
     port = free_port()
     quiet = ("--save", "", "--appendonly", "no", "--loglevel", "warning", "--dir", str(folder))
-    process = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", *quiet])
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", *quiet]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        command = ["redis-cli", "-p", str(port), "ping"]
-        eventually(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0)
+        ping = ["redis-cli", "-p", str(port), "ping"]
+        eventually(lambda: subprocess.run(ping, check=False, capture_output=True).returncode == 0)
         yield f"redis://127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -60,13 +60,13 @@ def _rate(words: str, group: str, side: str, limit: float, beside: str = TUNED) 
 
 def _slow(recipients: int) -> Aim:
     group = group_of(recipients, 80, HTTP)
-    words = f"{recipients:,} at 80 ms, time, by that of the bare loop"
+    words = f"{recipients:,} at 80 ms: time ÷ tuned bare loop"
     return Aim(words, ("latency", group, DAEMON), "sent_s", 1.3, ("latency", group, TUNED))
 
 
 def _planning(group: str) -> Aim:
     at, beside = ("planning", group, planning.DAEMON), ("planning", group, planning.BARE)
-    return Aim(f"planning 1,000,000, {group}, by the bare read", at, "read_s", 1.5, beside)
+    return Aim(f"planning 1,000,000, {group}: time ÷ bare read", at, "read_s", 1.5, beside)
 
 
 def _reply(side: str) -> Aim:
@@ -79,18 +79,18 @@ _LARGE, _SMALL = ("growth", MILLION, DAEMON), ("growth", TEN_THOUSAND, DAEMON)
 _FRAMES = ("frames", frames.GROUP, frames.KEPT)
 
 AIMS: Sequence[Aim] = (
-    _rate("rate by that of the tuned bare loop, HTTP", HTTP, DAEMON, 0.85),
+    _rate("messages/s ÷ tuned bare loop, HTTP", HTTP, DAEMON, 0.85),
     _rate("the same, HTTPS", HTTPS, DAEMON, 0.9),
     _rate("the same, transport lean, HTTP", HTTP, LEAN, 3.5),
     _rate("the same, transport lean, HTTPS", HTTPS, LEAN, 3.0),
-    _rate("ledger in MariaDB, rate by that with SQLite", HTTP, DAEMON + IN_MYSQL, 0.6, DAEMON),
+    _rate("messages/s with the ledger in MariaDB ÷ in SQLite", HTTP, DAEMON + IN_MYSQL, 0.6, DAEMON),
     Aim("1,500 at 240 ms: seconds to the last message", ("latency", SLOW, DAEMON), "sent_s", 2.0),
     _slow(30_000),
     _slow(31_000),
     Aim("imports alone, peak MB", _IMPORTS, "peak_mb", 85, form="{:.0f}"),
     Aim("peak MB above that at 1,000,000", _LARGE, "peak_mb", 40, _IMPORTS, "more than", form="{:.0f}"),
     Aim("peak MB above 10,000 at 1,000,000", _LARGE, "peak_mb", 5, _SMALL, "more than", form="{:.1f}"),
-    Aim("CPU a message at 1,000,000, by that at 10,000", _LARGE, "cpu_us", 1.05, _SMALL),
+    Aim("CPU a message at 1,000,000 ÷ at 10,000", _LARGE, "cpu_us", 1.05, _SMALL),
     Aim("first message at 1,000,000, ms after the reply", _LARGE, "first_ms", 200, form="{:.0f}"),
     _planning(planning.PLAIN),
     _planning(planning.INDEXED),

@@ -132,12 +132,15 @@ def planned_s(grounds: Grounds, scene: Scene) -> Values:
     """From a job's acceptance to the line of the log that says that its audience is frozen."""
     with running(grounds, scene) as daemon:
         daemon.call({"content": WARM_UP, "dry_run": True})  # opens a connection, looks what :now is
+        before_s = cpu_s(daemon.pid)
         reply = daemon.call({"content": "measured", "key": "measured"})
         frozen = eventually(lambda: daemon.events("job_planned"), 600, "the job is planned")[0]
+        used_s = cpu_s(daemon.pid) - before_s
         view = daemon.job(reply["job"])
         assert frozen["recipients"] == scene.recipients, frozen
         planned_at = datetime.fromisoformat(frozen["timestamp"])
-        return {"read_s": (planned_at - datetime.fromisoformat(view["accepted_at"])).total_seconds()}
+        wall_s = (planned_at - datetime.fromisoformat(view["accepted_at"])).total_seconds()
+        return {"read_s": wall_s, "cpu_s": used_s}
 
 
 def between_s(view: dict[str, Any], first: str, second: str) -> float:

@@ -37,9 +37,10 @@ class Compared:
 
     def line(self) -> str:
         """For a terminal."""
-        then = "-" if self.then is None else f"{self.then:.2f}"
         verdict = f"WORSE, by more than {self.tolerance:.0%}" if self.is_worse else "ok"
-        return f"{self.words:<58} {then:>8} {self.now:>8.2f}   {verdict}"
+        if self.then is None:
+            return f"{self.words:<58} {'-':>8} {self.now:>8.3g}   not measured then"
+        return f"{self.words:<58} {self.then:>8.3g} {self.now:>8.3g}   {verdict}"
 
 
 def compare(then: Found, now: Found) -> list[Compared]:
@@ -60,7 +61,7 @@ def _group(group: str, then: Found, now: Found) -> Iterator[Compared]:
             kinds.append(("CPU", "cpu_us", "cpu_us", CPU))
         for kind, one, other, tolerance in kinds:
             yield Compared(
-                f"{group}: {side}, {kind} by that of the bare loop",
+                f"{group}: {side}, {kind} ÷ bare loop",
                 _across(before, bare, one, other) if before and bare else None,
                 _across(runs, now[base][TUNED], one, other),
                 tolerance,

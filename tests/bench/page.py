@@ -50,7 +50,7 @@ def table(scenario: Scenario, figures: Figures) -> str:
     shown = [one for one in scenario.shown if _is_measured(figures, one)]
     titles = ["", "", *(QUANTITIES[one][0] for one in shown)]
     if scenario.base:
-        titles.append(f"by {scenario.base}")
+        titles.append(f"{QUANTITIES[scenario.compared][0]} ÷ {scenario.base}")
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for group, sides in figures.found.items():
         beside = sides.get(scenario.base, [])

@@ -49,10 +49,11 @@ def _bars(chart: Chart, found: Found) -> Figure:
             spread = [[mid - min(values)], [max(values) - mid]]
             axes.barh(side, mid, color=color, xerr=spread, error_kw={"elinewidth": 1, "capsize": 2})
             axes.annotate(
-                QUANTITIES[chart.quantity][1].format(mid), (0, side), xytext=(4, 0), va="center",
-                textcoords="offset points", color="white" if color == OURS else "black",
+                QUANTITIES[chart.quantity][1].format(mid), (max(values), side), xytext=(5, 0),
+                va="center", textcoords="offset points",
             )  # fmt: skip
         axes.invert_yaxis()
+        axes.margins(x=0.1)
         axes.set_title(group, loc="left", fontsize=9)
         _plain(axes)
     return figure
@@ -74,7 +75,7 @@ def _lines(chart: Chart, found: Found) -> Figure:
     axes.set_xticks(list(sizes.values()), list(sizes))
     axes.minorticks_off()
     axes.set_xlabel("recipients")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
     axes.legend(frameon=False)
     _plain(axes)
     return figure

@@ -15,6 +15,7 @@ QUANTITIES: dict[str, tuple[str, str]] = {
     "rest_ms": ("CPU ms a second at rest", "{:.0f}"),
     "in_flight": ("in flight", "{:.0f}"),
     "read_s": ("s", "{:.2f}"),
+    "cpu_s": ("CPU s", "{:.2f}"),
     "pull_ms": ("ms a slice", "{:.2f}"),
     "frames_per_s": ("frames/s", "{:,.0f}"),
     "frame_cpu_us": ("CPU µs a frame", "{:.0f}"),

@@ -1,6 +1,7 @@
 """`python -m bench.reading URL`: the bare unbuffered read of an audience's ids, as asyncmy does it."""
 
 import json
+import os
 import sys
 import time
 from datetime import datetime
@@ -10,6 +11,7 @@ import uvloop
 from asyncmy.cursors import SSCursor
 from sqlalchemy import make_url
 
+from bench.processes import cpu_s
 from broadcastd.settings import DEFAULT_QUERY
 
 BLOCK = 5000
@@ -27,14 +29,14 @@ async def read(url: str) -> dict[str, float]:
         host=there.host, port=there.port, user=there.username, password=there.password, db=there.database
     )
     async with connection.cursor(SSCursor) as cursor:
-        began, rows = time.monotonic(), 0
+        before_s, began, rows = cpu_s(os.getpid()), time.monotonic(), 0
         await cursor.execute(statement())
         while block := await cursor.fetchmany(BLOCK):
             rows += len(block)
-        wall_s = time.monotonic() - began
+        wall_s, used_s = time.monotonic() - began, cpu_s(os.getpid()) - before_s
     connection.close()
     assert rows > 0
-    return {"read_s": wall_s}
+    return {"read_s": wall_s, "cpu_s": used_s}
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def test_a_table_has_medians_spread_and_ratios() -> None:
     found = _found(ours=[8000, 9000, 10_000], bare=[10_000])
     found["HTTP"][TUNED] *= 3
     assert table(scenario, Figures("2026-01-31", {}, found)).splitlines() == [
-        f"|  |  | messages/s | CPU µs a message | by {TUNED} |",
+        f"|  |  | messages/s | CPU µs a message | messages/s ÷ {TUNED} |",
         "|---|---|---|---|---|",
         f"| HTTP | {TUNED} | 10,000 | 100 | 1.00 |",
         f"| HTTP | {OURS} | 9,000 (8,000 to 10,000) | 111 (100 to 125) | 0.90 |",

@@ -41,7 +41,7 @@ SCENARIO = Scenario(
     " acceptance to its last slice on disk. The endpoint holds back all calls meanwhile, so that"
     " planning does not share its CPU with sending; some hundreds of calls are begun.",
     measure=measure,
-    shown=("read_s",),
+    shown=("read_s", "cpu_s"),
     base=BARE,
     compared="read_s",
     chart=Chart("read_s"),

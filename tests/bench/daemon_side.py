@@ -112,6 +112,7 @@ def _send(grounds: Grounds, daemon: MeasuredDaemon, recipients: int) -> Values:
     return {
         "per_s": recipients / sent_s,
         "sent_s": sent_s,
+        "done_s": between_s(view, "accepted_at", "finished_at"),
         "first_ms": between_s(view, "accepted_at", "first_sent_at") * 1000,
         "cpu_us": used_s / recipients * 1e6,
         "peak_mb": peak_mb(daemon.pid),

@@ -9,6 +9,7 @@ from bench.rounds import values_of
 QUANTITIES: dict[str, tuple[str, str]] = {
     "per_s": ("messages/s", "{:,.0f}"),
     "sent_s": ("s to the last message", "{:.2f}"),
+    "done_s": ("s until done", "{:.2f}"),
     "first_ms": ("ms to the first message", "{:.0f}"),
     "cpu_us": ("CPU µs a message", "{:.0f}"),
     "peak_mb": ("peak MB", "{:.0f}"),

@@ -41,7 +41,7 @@ SCENARIO = Scenario(
     words="nginx answers after a fixed latency. The bare loop runs at the number in flight that is best"
     " for it, found by a short try before; broadcastd finds its own.",
     measure=measure,
-    shown=("sent_s", "per_s", "first_ms", "cpu_us", "in_flight"),
+    shown=("sent_s", "done_s", "per_s", "first_ms", "cpu_us", "in_flight"),
     base=TUNED,
     compared="sent_s",
     chart=Chart("sent_s"),

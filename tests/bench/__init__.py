@@ -1,1 +1,1 @@
-"""Figures, measured end to end: `scripts/bench`. Each is a ratio of what ran in turns on the same machine."""
+"""Figures, measured end to end: `scripts/bench`. What is compared runs in turns on the same machine."""

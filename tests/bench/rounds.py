@@ -1,45 +1,49 @@
-"""What is compared runs in turns; of each the median and the spread are told, and the ratio to the first."""
+"""What is compared runs in turns; of each the median and the spread are told."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
-from bench.measured import Measured
+from bench.processes import Values
 
-Side = tuple[str, Callable[[], Measured]]
-"""A name, and what measures it once."""
+Runs = list[Values]
+Found = dict[str, dict[str, Runs]]
+"""By group (what belongs into one chart), then by side (what is compared in it): a run a round."""
 
 
-def in_turns(sides: Sequence[Side], rounds: int) -> dict[str, list[Measured]]:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of those that are compared."""
+
+    group: str
+    name: str
+    measure: Callable[[], Values]
+
+
+def in_turns(sides: Sequence[Side], rounds: int) -> Found:
     """Measure each side once a round, every other round in the opposite order."""
-    found: dict[str, list[Measured]] = {name: [] for name, _ in sides}
+    found: Found = {}
+    for side in sides:
+        found.setdefault(side.group, {})[side.name] = []
     for number in range(rounds):
-        for name, measure in sides if number % 2 == 0 else reversed(sides):
-            print(f"round {number + 1} of {rounds}: {name} …", file=sys.stderr, flush=True)
-            found[name].append(measure())
+        for side in sides if number % 2 == 0 else reversed(sides):
+            print(f"  round {number + 1} of {rounds}: {side.group}: {side.name}", file=sys.stderr, flush=True)
+            found[side.group][side.name].append(side.measure())
     return found
 
 
-def table(found: Mapping[str, Sequence[Measured]]) -> str:
-    """As Markdown. Ratios are medians of the ratios within a round."""
-    first = next(iter(found.values()))
-    lines = [
-        "| | messages/s | CPU µs a message | CPU ratio | CPU ms a second at rest | peak MB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, runs in found.items():
-        ratios = [one.cpu_us / beside.cpu_us for one, beside in zip(runs, first, strict=True)]
-        cells = [
-            _spread([one.per_s for one in runs], "{:,.0f}"),
-            _spread([one.cpu_us for one in runs], "{:.0f}"),
-            _spread(ratios, "{:.2f}"),
-            _spread([one.rest_ms for one in runs], "{:.0f}"),
-            _spread([one.peak_mb for one in runs], "{:.0f}"),
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def values_of(runs: Sequence[Mapping[str, float]], quantity: str) -> list[float]:
+    """One quantity, a value a round; empty where these runs do not have it."""
+    return [run[quantity] for run in runs if quantity in run]
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    middle, least, most = (form.format(one) for one in (median(values), min(values), max(values)))
-    return f"{middle} ({least} to {most})"
+def middle(runs: Sequence[Mapping[str, float]], quantity: str) -> float:
+    """The median of one quantity."""
+    return median(values_of(runs, quantity))
+
+
+def ratio(runs: Sequence[Values], beside: Sequence[Values], quantity: str) -> float:
+    """The median of the ratios within a round: what disturbs a round disturbs both."""
+    pairs = zip(values_of(runs, quantity), values_of(beside, quantity), strict=True)
+    return median(one / other for one, other in pairs)

@@ -1,0 +1,80 @@
+"""`scripts/bench --quick`: is what was just measured worse than the last figures in the repository?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.bare_side import TUNED
+from bench.rounds import Found, Runs, ratio
+
+RATE, CPU = 0.15, 0.10
+"""So much worse a ratio may be: of rates, which what else runs on the machine disturbs most; of CPU time."""
+FRAMES = 0.30
+"""The same of frames, whose callers take their share of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One ratio, then and now."""
+
+    words: str
+    then: float | None
+    """None: it was not measured then."""
+    now: float
+    tolerance: float
+    more_is_better: bool
+
+    @property
+    def worse_by(self) -> float:
+        """The share by which it is worse than then; below 0: better."""
+        if self.then is None:
+            return 0.0
+        return 1 - self.now / self.then if self.more_is_better else self.now / self.then - 1
+
+    @property
+    def is_worse(self) -> bool:
+        """By more than may be."""
+        return self.worse_by > self.tolerance
+
+    def line(self) -> str:
+        """For a terminal."""
+        verdict = f"WORSE, by more than {self.tolerance:.0%}" if self.is_worse else "ok"
+        if self.then is None:
+            return f"{self.words:<58} {'-':>8} {self.now:>8.3g}   not measured then"
+        return f"{self.words:<58} {self.then:>8.3g} {self.now:>8.3g}   {verdict}"
+
+
+def compare(then: Found, now: Found) -> list[Compared]:
+    """Every side but the bare loops, each beside that of its own group; frames beside those over HTTP."""
+    return [one for group in now for one in _group(group, then, now)]
+
+
+def _group(group: str, then: Found, now: Found) -> Iterator[Compared]:
+    base = group if TUNED in now[group] else next(iter(now))
+    for side, runs in now[group].items():
+        if side == TUNED:
+            continue
+        is_frames = base != group
+        quantity = "frames_per_s" if is_frames else "per_s"
+        before, bare = then.get(group, {}).get(side, []), then.get(base, {}).get(TUNED, [])
+        kinds = [("rate", quantity, "per_s", FRAMES if is_frames else RATE)]
+        if not is_frames:
+            kinds.append(("CPU", "cpu_us", "cpu_us", CPU))
+        for kind, one, other, tolerance in kinds:
+            yield Compared(
+                f"{group}: {side}, {kind} ÷ bare loop",
+                _across(before, bare, one, other) if before and bare else None,
+                _across(runs, now[base][TUNED], one, other),
+                tolerance,
+                more_is_better=kind == "rate",
+            )
+
+
+def _across(runs: Runs, beside: Runs, quantity: str, other: str) -> float:
+    renamed = [{quantity: run[other]} for run in beside]
+    return ratio(runs, renamed, quantity)
+
+
+def report(compared: list[Compared]) -> str:
+    """A line a ratio."""
+    head = f"{'':<58} {'then':>8} {'now':>8}"
+    return "\n".join([head, *(one.line() for one in compared)])

@@ -1,0 +1,118 @@
+"""What `scripts/bench` makes of what it measured: ratios, tables, the page, the guard."""
+
+import json
+
+import pytest
+from bench import guard
+from bench.aims import Aim
+from bench.bare_side import TUNED
+from bench.figures import Figures, read, rounded, write
+from bench.page import BEGIN, END, table, with_figures
+from bench.rounds import Found, Side, in_turns, ratio
+from bench.scenario import Scenario
+
+OURS = "broadcastd"
+
+
+def _found(ours: list[float], bare: list[float]) -> Found:
+    return {
+        "HTTP": {
+            TUNED: [{"per_s": one, "cpu_us": 1e6 / one} for one in bare],
+            OURS: [{"per_s": one, "cpu_us": 1e6 / one} for one in ours],
+        }
+    }
+
+
+def test_a_ratio_is_that_within_a_round() -> None:
+    # The machine was three times as fast in the first round: the ratio of the medians would be 0.8.
+    runs = _found(ours=[9000, 3000, 4000], bare=[10_000, 3000, 5000])["HTTP"]
+    assert ratio(runs[OURS], runs[TUNED], "per_s") == pytest.approx(0.9)
+
+
+def test_every_other_round_goes_the_other_way() -> None:
+    seen: list[str] = []
+
+    def measured(name: str) -> dict[str, float]:
+        seen.append(name)
+        return {"per_s": len(seen)}
+
+    sides = [Side("HTTP", "a", lambda: measured("a")), Side("HTTP", "b", lambda: measured("b"))]
+    assert in_turns(sides, 2) == {
+        "HTTP": {"a": [{"per_s": 1}, {"per_s": 4}], "b": [{"per_s": 2}, {"per_s": 3}]}
+    }
+    assert seen == ["a", "b", "b", "a"]
+
+
+def test_a_table_has_medians_spread_and_ratios() -> None:
+    scenario = Scenario("", "", lambda _: {}, ("per_s", "cpu_us", "peak_mb"), TUNED, "per_s")
+    found = _found(ours=[8000, 9000, 10_000], bare=[10_000])
+    found["HTTP"][TUNED] *= 3
+    assert table(scenario, Figures("2026-01-31", {}, found)).splitlines() == [
+        f"|  |  | messages/s | CPU µs a message | messages/s ÷ {TUNED} |",
+        "|---|---|---|---|---|",
+        f"| HTTP | {TUNED} | 10,000 | 100 | 1.00 |",
+        f"| HTTP | {OURS} | 9,000 (8,000 to 10,000) | 111 (100 to 125) | 0.90 |",
+    ]
+
+
+def test_only_what_is_between_the_marks_is_written_anew() -> None:
+    page = f"by hand\n\n{BEGIN}\n\nold\n\n{END}\n\nby hand too\n"
+    assert with_figures(page, "new") == f"by hand\n\n{BEGIN}\n\nnew\n\n{END}\n\nby hand too\n"
+    assert with_figures(with_figures(page, "new"), "new") == with_figures(page, "new")
+
+
+@pytest.mark.parametrize("page", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"])
+def test_a_page_without_its_marks_is_left_alone(page: str) -> None:
+    with pytest.raises(ValueError, match="once each"):
+        with_figures(page, "new")
+
+
+def test_the_guard_bears_noise_and_finds_what_is_worse() -> None:
+    then = _found(ours=[9000], bare=[10_000])
+    slower = _found(ours=[8000], bare=[10_000])
+    slower["HTTP"][OURS][0]["cpu_us"] = 1e6 / 9000
+    assert not any(one.is_worse for one in guard.compare(then, slower))  # 11 % in rate
+    slow = guard.compare(then, _found(ours=[7000], bare=[10_000]))
+    assert [(one.words.split(", ")[1].split()[0], one.is_worse) for one in slow] == [
+        ("rate", True),
+        ("CPU", True),
+    ]
+    assert "WORSE" in guard.report(slow)
+    assert not any(one.is_worse for one in guard.compare(then, _found(ours=[20_000], bare=[10_000])))
+    assert not any(one.is_worse for one in guard.compare({}, slower)), "nothing was measured before"
+
+
+def test_the_guard_compares_frames_with_the_bare_loop_too() -> None:
+    then, now = _found(ours=[9000], bare=[10_000]), _found(ours=[4500], bare=[5000])
+    then["frames"], now["frames"] = {"50": [{"frames_per_s": 2000}]}, {"50": [{"frames_per_s": 1000}]}
+    assert not any(one.is_worse for one in guard.compare(then, now)), "the machine was half as fast"
+    now["frames"]["50"][0]["frames_per_s"] = 600
+    assert [one.is_worse for one in guard.compare(then, now)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("aim", "figure", "met"),
+    [
+        (Aim("", ("s", "HTTP", OURS), "per_s", 0.85, ("s", "HTTP", TUNED), bound="at least"), 0.9, True),
+        (Aim("", ("s", "HTTP", OURS), "per_s", 0.95, ("s", "HTTP", TUNED), bound="at least"), 0.9, False),
+        (Aim("", ("s", "HTTP", TUNED), "per_s", 500, ("s", "HTTP", OURS), "more than"), 1000, False),
+        (Aim("", ("s", "HTTP", OURS), "per_s", 9000), 9000, True),
+    ],
+)
+def test_an_aim_is_met_or_not(aim: Aim, figure: float, met: bool) -> None:
+    book = {"s": Figures("", {}, _found(ours=[9000], bare=[10_000]))}
+    found = aim.figure(book)
+    assert found == pytest.approx(figure)
+    assert aim.met(found) is met
+    assert aim.figure({}) is None
+
+
+def test_figures_are_read_as_they_were_written(tmp_path) -> None:
+    path = tmp_path / "performance" / "figures.json"
+    assert read(path) == {}
+    book = {"s": Figures("2026-01-31", {"cores": "2"}, rounded(_found(ours=[8999.6], bare=[10_000])))}
+    write(path, book)
+    assert read(path) == book
+    text = path.read_text(encoding="utf-8")
+    assert '{ "per_s": 9000.0, "cpu_us": 111.1 }' in text, "a run is a line"
+    json.loads(text)

@@ -4,8 +4,9 @@ With statements of its own for each, the writer's thread would let go of the int
 and wait until the event loop gives it back; in MySQL every one would be a journey.
 """
 
+import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from broadcastd.clock import to_ms
 from broadcastd.errors import BroadcastdError, DeadlinePassedError, KeyConflictError
 from broadcastd.ledgers.job_changes import move
 from broadcastd.ledgers.rows import fresh_job, job_row, load_job, load_jobs
-from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, rounds
+from broadcastd.ledgers.schema import WHOLE_AUDIENCE, jobs
 from broadcastd.model import Hold, HoldKind, Job, NewJob
 from broadcastd.ports import Accepted
 from broadcastd.states import JobState
@@ -29,19 +30,16 @@ MOST_CHARACTERS = 100_000
 """Of one statement, unless a single row has more: the least that MySQL takes at once is 1 MB."""
 
 Identity = tuple[str, str, str, int]
-"""What makes two frames the same broadcast: the values of `_IDENTITY`."""
+"""What makes two frames the same broadcast: account, kind, key and flag of a row of `job_keys`."""
 Row = Mapping[str, Any]
 
-# Built once: an accept runs at every payment, and SQLAlchemy builds a statement slower than SQLite runs it.
-_IDENTITY = ("account", "kind", "key", "flag")
-_FIND_KEYS = sa.select(job_keys).where(
-    *(job_keys.c[name] == sa.bindparam(f"the_{name}") for name in ("account", "kind", "flag")),
-    job_keys.c.key.in_(sa.bindparam("the_keys", expanding=True)),
+# `key` is a word of SQL; both databases take MySQL's quotes.
+_FIND_KEYS = (
+    "SELECT `key`, job_no, digest, expires_at FROM job_keys"
+    " WHERE account = ? AND kind = ? AND flag = ? AND `key` IN"
 )
-_DROP_KEY = sa.delete(job_keys).where(
-    *(job_keys.c[name] == sa.bindparam(f"the_{name}") for name in _IDENTITY)
-)
-_FIND_NUMBERS = sa.select(jobs.c.id, jobs.c.no).where(jobs.c.id.in_(sa.bindparam("the_ids", expanding=True)))
+_DROP_KEY = "DELETE FROM job_keys WHERE account = ? AND kind = ? AND flag = ? AND `key` = ?"
+_FIND_NUMBERS = "SELECT id, no FROM jobs WHERE id IN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,30 +115,31 @@ def _key(offer: Offer) -> _Key | None:
 def _former_owners(connection: sa.Connection, keys: Sequence[_Key | None]) -> dict[Identity, _Owner]:
     """Those on disk. What has expired is forgotten."""
     asked = {key.identity: key for key in reversed(keys) if key is not None}
-    rows = {}
-    for identity, row in _rows_of(connection, asked):
-        if row.expires_at > asked[identity].now_ms:
-            rows[identity] = row
+    digests, numbers = {}, {}
+    for identity, (job_no, digest, expires_ms) in _rows_of(connection, asked):
+        if expires_ms > asked[identity].now_ms:
+            digests[identity], numbers[identity] = digest, job_no
         else:
-            connection.execute(_DROP_KEY, _named(identity))
-    if not rows:
+            account, kind, key, flag = identity
+            _run(connection, _DROP_KEY, [account, kind, flag, key])
+    if not numbers:
         return {}
-    these = sa.select(jobs).where(jobs.c.no.in_({row.job_no for row in rows.values()}))
+    these = sa.select(jobs).where(jobs.c.no.in_(set(numbers.values())))
     found = {job.no: job for job in load_jobs(connection, these)}
-    return {identity: _Owner(row.digest, found[row.job_no]) for identity, row in rows.items()}
+    return {identity: _Owner(digests[identity], found[no]) for identity, no in numbers.items()}
 
 
-def _rows_of(connection: sa.Connection, asked: Mapping[Identity, _Key]) -> list[tuple[Identity, Any]]:
-    """One query for all keys of an account that are for the same flag: mostly one in all."""
+def _rows_of(
+    connection: sa.Connection, asked: Iterable[Identity]
+) -> Iterator[tuple[Identity, tuple[int, str, int]]]:
+    """Job number, digest and end of those that are there; one query for all of an account, kind and flag."""
     alike: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
     for account, kind, key, flag in asked:
         alike[account, kind, flag].append(key)
-    found = []
     for (account, kind, flag), some in alike.items():
-        these = {"the_account": account, "the_kind": kind, "the_flag": flag, "the_keys": some}
-        for row in connection.execute(_FIND_KEYS, these).all():
-            found.append(((row.account, row.kind, row.key, row.flag), row))
-    return found
+        sql = f"{_FIND_KEYS} {_marks(some)}"
+        for key, job_no, digest, expires_ms in _run(connection, sql, [account, kind, flag, *some]):
+            yield (account, kind, _text(key), flag), (job_no, digest, expires_ms)
 
 
 def _repeat(owners: Mapping[Identity, _Owner], key: _Key | None) -> Accepted | BroadcastdError:
@@ -155,14 +154,15 @@ def _repeat(owners: Mapping[Identity, _Owner], key: _Key | None) -> Accepted | B
 def _insert(connection: sa.Connection, offers: Sequence[Offer]) -> Sequence[Job]:
     if not offers:
         return ()
-    _write(connection, jobs, [job_row(offer.job) for offer in offers])
+    _write(connection, "jobs", [job_row(offer.job) for offer in offers])
     ids = [offer.job.id for offer in offers]
-    numbers = {row.id: row.no for row in connection.execute(_FIND_NUMBERS, {"the_ids": ids})}
+    found = _run(connection, f"{_FIND_NUMBERS} {_marks(ids)}", ids)
+    numbers = {_text(one): no for one, no in found}
     first_round = [
         {"job_no": numbers[offer.job.id], "no": 1, "accepted_at": to_ms(offer.job.accepted_at)}
         for offer in offers
     ]
-    _write(connection, rounds, first_round)
+    _write(connection, "rounds", first_round)
     return [_as_it_is(connection, numbers[offer.job.id], offer) for offer in offers]
 
 
@@ -176,7 +176,7 @@ def _as_it_is(connection: sa.Connection, no: int, offer: Offer) -> Job:
 def _keep_keys(connection: sa.Connection, taken_in: Sequence[tuple[_Key | None, Job]]) -> None:
     rows = [
         {
-            **dict(zip(_IDENTITY, key.identity, strict=True)),
+            **dict(zip(("account", "kind", "key", "flag"), key.identity, strict=True)),
             "job_no": job.no,
             "digest": key.digest,
             "expires_at": key.expires_ms,
@@ -184,18 +184,16 @@ def _keep_keys(connection: sa.Connection, taken_in: Sequence[tuple[_Key | None, 
         for key, job in taken_in
         if key is not None
     ]
-    _write(connection, job_keys, rows)
+    _write(connection, "job_keys", rows)
 
 
-def _write(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
-    """Insert rows, all with the same columns, as the driver takes them."""
-    quoted = connection.dialect.identifier_preparer.quote
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+def _write(connection: sa.Connection, table: str, rows: Sequence[Row]) -> None:
+    """Insert rows, all with the same columns."""
     for part in _parts(rows):
-        columns = ", ".join(map(quoted, part[0]))
-        one = f"({', '.join([mark] * len(part[0]))})"
-        sql = f"INSERT INTO {table.name} ({columns}) VALUES {', '.join([one] * len(part))}"  # noqa: S608 - our names
-        connection.exec_driver_sql(sql, tuple(value for row in part for value in row.values()))
+        columns = ", ".join(f"`{name}`" for name in part[0])
+        values = ", ".join([_marks(part[0])] * len(part))
+        flat = [value for row in part for value in row.values()]
+        _run(connection, f"INSERT INTO {table} ({columns}) VALUES {values}", flat)  # noqa: S608 - our names
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -212,5 +210,22 @@ def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield part
 
 
-def _named(identity: Identity) -> Row:
-    return {f"the_{name}": value for name, value in zip(_IDENTITY, identity, strict=True)}
+def _marks(values: Collection[Any]) -> str:
+    return f"({', '.join('?' * len(values))})"
+
+
+def _text(value: str | bytes) -> str:
+    """MySQL keeps exact texts as bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _run(connection: sa.Connection, sql: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """A statement with `?` for a value; its rows.
+
+    SQLite's driver without SQLAlchemy: of a single accept, that is half of what this thread has to do.
+    """
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        return driver.execute(sql, values).fetchall()
+    found = connection.exec_driver_sql(sql.replace("?", "%s"), tuple(values))
+    return found.all() if found.returns_rows else ()

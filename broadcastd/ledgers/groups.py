@@ -1,8 +1,8 @@
 """Group commit: many changes, one transaction. What every database's writer does alike.
 
 Every change of the ledger is a function of an open SQLAlchemy connection. A writer takes all that wait, runs
-them in one transaction (each in a savepoint, so that one's refusal does not undo the others; those that are
-alike, as frames' jobs are, with the same statements), commits once, and only then hands out the results.
+them in one transaction (those that are alike, as frames' jobs are, with the same statements; one's refusal
+does not undo the others), commits once, and only then hands out the results.
 """
 
 import asyncio
@@ -68,51 +68,45 @@ class CommitNames:
 
 
 def run_group(connection: sa.Connection, group: Sequence[Change], name: str) -> None:
-    """Run all changes in the transaction that is open, and note its name. What is left is to commit.
+    """Run all changes in one transaction, and note its name. What is left is to commit.
 
     Raises one of DATABASE_ERRORS: then nothing of the group may be committed.
     """
+    try:
+        _run_all(connection, group)
+    except DATABASE_ERRORS:
+        raise
+    # One is refused, or has a bug. That is rare, and two statements for each change are dear: so it is only
+    # now that each is run in a savepoint of its own, from the beginning.
+    except Exception:
+        connection.rollback()
+        for change in group:
+            _run_apart(connection, change)
+    meta_values.put(connection, **{COMMIT: name})
+
+
+def _run_all(connection: sa.Connection, group: Sequence[Change]) -> None:
     alike: defaultdict[Any, list[Change]] = defaultdict(list)
     for change in group:
         if isinstance(change.run, Alike):
             alike[change.run.make].append(change)
         else:
-            _run_one(connection, change)
+            change.result = change.run(connection)
     for make, changes in alike.items():
-        _run_together(connection, make, changes)
-    meta_values.put(connection, **{COMMIT: name})
-
-
-def _run_together(
-    connection: sa.Connection, make: Callable[..., Sequence[Any]], changes: Sequence[Change]
-) -> None:
-    savepoint = connection.begin_nested()
-    try:
         results = make(connection, [cast("Alike[Any, Any]", change.run).item for change in changes])
-        savepoint.commit()
-    except DATABASE_ERRORS:
-        raise
-    except Exception:
-        # One of them, or a bug in what one needs: it is found, and must not take the others down.
-        savepoint.rollback()
-        for change in changes:
-            _run_one(connection, change)
-        return
-    for change, result in zip(changes, results, strict=True):
-        if isinstance(result, BroadcastdError):
-            change.error = result
-        else:
-            change.result = result
+        for change, result in zip(changes, results, strict=True):
+            if isinstance(result, BroadcastdError):
+                change.error = result
+            else:
+                change.result = result
 
 
-def _run_one(connection: sa.Connection, change: Change) -> None:
+def _run_apart(connection: sa.Connection, change: Change) -> None:
     savepoint = connection.begin_nested()
+    change.result = change.error = None
     try:
         change.result = change.run(connection)
         savepoint.commit()
-    except BroadcastdError as error:
-        change.error = error
-        savepoint.rollback()
     except DATABASE_ERRORS:
         raise
     # A bug in one change must not take the others of its group down, nor the writer.

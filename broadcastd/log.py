@@ -32,7 +32,8 @@ class LineLogger:
             if self.lost:
                 # The disk may have taken half a line before it was full: that one is ended first.
                 print("\n" + _json({"event": "log_lines_lost", "lines": self.lost}), file=sys.stderr)
-            print(message, file=sys.stderr, flush=True)
+            sys.stderr.write(f"{message}\n")
+            sys.stderr.flush()
         except (OSError, ValueError):  # ValueError: stderr is closed
             self.lost += 1
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 from broadcastd.chunks import Chunk, MassStand
 from broadcastd.outcomes import Outcome
@@ -13,13 +13,17 @@ Member = tuple[int, str]
 """id and openid."""
 
 
-@runtime_checkable
 class ListMessage(Message, Protocol):
     """A message that reaches many by one call. Its recipients are gathered first."""
 
     def list_body(self, openids: Sequence[str], message_id: str) -> bytes:
         """The request's body for a list. The same arguments make the same bytes."""
         ...
+
+
+def is_list(message: object) -> TypeGuard[ListMessage]:
+    """Whether a message reaches many by one call. For this, `isinstance` takes 11 µs of each job."""
+    return hasattr(message, "list_body")
 
 
 @dataclass(frozen=True, slots=True)

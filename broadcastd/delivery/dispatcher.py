@@ -13,7 +13,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.slice_run import SliceRun
-from broadcastd.delivery.turns import Asking, Busy, deal, rotated, to_give_up
+from broadcastd.delivery.turns import Asking, Busy, Order, deal, to_give_up
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import Lease
 from broadcastd.ports import Ledger
@@ -57,7 +57,8 @@ class Dispatcher:
         self._lease = timedelta(seconds=lease_s)
         self._wake = wake
         self._idle: deque[asyncio.Future[Work]] = deque()
-        self._order: list[int] = []
+        self._order = Order()
+        """Of all jobs that go on, and some that did: there may be a hundred thousand others."""
         self._runs: dict[int, SliceRun] = {}
         self._working: dict[int, Work] = {}
         """Token of each lease that is out, from leasing to settling."""
@@ -66,6 +67,7 @@ class Dispatcher:
         self.tasks_busy = 0
         self._turned_s = clock.monotonic_s()
         jobs.listen(self._joined)
+        jobs.at_end(lambda job: self._order.leave(job.no))
 
     # -- from the tasks --------------------------------------------------------------------------------
 
@@ -195,7 +197,7 @@ class Dispatcher:
             return FAIR_S
         shares = deal(len(self._idle), asking, busy)
         if shares:
-            self._order = rotated(self._order, list(shares))
+            self._order.turned(shares)
             for lease in await self._ledger.lease(shares, now, now + self._lease):
                 job = self._jobs.get(lease.job_no)
                 assert job is not None
@@ -211,15 +213,25 @@ class Dispatcher:
     def _others_may_ask(self) -> bool:
         """Whether a job that could go on may be waiting for tasks that others have."""
         at_work = {work.job.no for work in self._working.values()}
-        return any(job.going and job.no not in at_work for job in self._jobs) or len(at_work) > 1
+        if len(at_work) > 1:
+            return True
+        stood = []
+        try:
+            for no in self._order:
+                job = self._jobs.get(no)
+                if job is None or not job.going:
+                    stood.append(no)  # it joins again when it goes on
+                elif no not in at_work:
+                    return True
+        finally:
+            for no in stood:
+                self._order.leave(no)
+        return False
 
     def _asking(self, counts: Mapping[int, int]) -> list[Asking]:
-        found = []
-        for no in self._order:
-            job = self._jobs.get(no)
-            if job is not None and job.going and counts.get(no):
-                found.append(Asking(no, job.account.name, counts[no]))
-        return found
+        going = [job for no in counts if (job := self._jobs.get(no)) is not None and job.going]
+        accounts = {job.no: job.account.name for job in going}
+        return [Asking(no, accounts[no], counts[no]) for no in self._order.sorted(accounts)]
 
     def _busy(self) -> Busy:
         jobs = [work.job for work in self._working.values()]
@@ -276,7 +288,6 @@ class Dispatcher:
             self._idle.popleft()
 
     def _joined(self, job: OpenJob) -> None:
-        if job.no not in self._order:
-            self._order.append(job.no)
-        self._order = [no for no in self._order if self._jobs.get(no) is not None or no == job.no]
-        self._wake.set()
+        if job.going:
+            self._order.join(job.no)
+            self._wake.set()

@@ -1,5 +1,6 @@
 """What a job needs of the day's calls against what is left of them. Pure."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,11 +26,16 @@ class Reset:
 
     def after(self, moment: datetime) -> datetime:
         """The next one after a moment; both aware."""
-        here = moment.astimezone(self.timezone)
-        hour, minute = map(int, self.at.split(":"))
-        today = here.replace(hour=hour, minute=minute, second=0, microsecond=0)
-        # By the wall clock there: a day is not 24 hours everywhere.
-        return (today if today > here else today + timedelta(days=1)).astimezone(moment.tzinfo)
+        return _next_reset(self, moment)
+
+
+@functools.lru_cache(maxsize=100)  # each frame asks for that after the last look at the figures
+def _next_reset(reset: Reset, moment: datetime) -> datetime:
+    here = moment.astimezone(reset.timezone)
+    hour, minute = map(int, reset.at.split(":"))
+    today = here.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    # By the wall clock there: a day is not 24 hours everywhere.
+    return (today if today > here else today + timedelta(days=1)).astimezone(moment.tzinfo)
 
 
 @dataclass(frozen=True, slots=True)

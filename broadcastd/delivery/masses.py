@@ -24,7 +24,7 @@ from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.sender import Sender
 from broadcastd.errcodes import Action, in_words, meaning_of
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
-from broadcastd.mass_ports import ChunkEnd, ListMessage, MassLedger, Member
+from broadcastd.mass_ports import ChunkEnd, MassLedger, Member, is_list
 from broadcastd.model import TOO_MANY_GONE
 from broadcastd.outcomes import Ended, Halt, Later, Outcome, Verdict
 from broadcastd.states import ChunkState
@@ -275,7 +275,7 @@ class Masses:
         doubtful = chunk.state is ChunkState.ASKED
         no = _channel_no(job)
         message = job.route[no][1]
-        assert isinstance(message, ListMessage)
+        assert is_list(message)
         body = message.list_body(openids, chunk.clientmsgid)
         known = self._again.get((job.no, chunk.no), _Again())
         # Of the doubts the sender is not told: what is done about them is another matter with a list.

@@ -10,7 +10,7 @@ from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.errcodes import in_words
-from broadcastd.mass_ports import ListMessage
+from broadcastd.mass_ports import is_list
 from broadcastd.metrics import JobCounts
 from broadcastd.model import Hold, HoldKind, Job
 from broadcastd.notices import Notice, NoticeKind, Notices
@@ -132,7 +132,7 @@ class OpenJobs:
             for name in job.channels
         )
         due = job.not_before is None or job.not_before <= self._clock.now()
-        lists = [no for no, (_, message) in enumerate(route) if isinstance(message, ListMessage)]
+        lists = [no for no, (_, message) in enumerate(route) if is_list(message)]
         return OpenJob(job, account, audience, route, job.state, due, gathers_at=lists[0] if lists else None)
 
     def goes_on(self, job_no: int) -> None:

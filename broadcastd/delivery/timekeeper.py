@@ -39,9 +39,12 @@ class Timekeeper:
     def _watch(self, job: Job) -> None:
         if job.not_before is not None:
             heapq.heappush(self._starts, (job.not_before, job.no))
+            if self._starts[0][1] == job.no:  # else whoever is first is waited for already
+                self._more.set()
         if job.not_after is not None:
             heapq.heappush(self._deadlines, (job.not_after, next(self._turn), job))
-        self._more.set()
+            if self._deadlines[0][2] is job:
+                self._more.set()
 
     async def run(self) -> None:
         """Watch the clock."""

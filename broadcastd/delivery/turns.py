@@ -4,8 +4,9 @@ A small job is not stuck behind a large one, nor an account's behind another's, 
 """
 
 import heapq
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -101,7 +102,33 @@ def _largest_first(over: Mapping[int, int], most: int) -> dict[int, int]:
     return given
 
 
-def rotated(order: Sequence[int], after: Iterable[int]) -> list[int]:
-    """`order`, with those that just had a turn moved to the end."""
-    had = set(after)
-    return [one for one in order if one not in had] + [one for one in order if one in had]
+class Order:
+    """Who comes first among equals: who has waited longest for a turn. No step looks at all there are."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}
+        self._next = itertools.count()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def join(self, job_no: int) -> None:
+        """Come in at the end; who is there already stays where it is."""
+        if job_no not in self._places:
+            self._places[job_no] = next(self._next)
+
+    def leave(self, job_no: int) -> None:
+        """Need no turn any more."""
+        self._places.pop(job_no, None)
+
+    def turned(self, job_nos: Iterable[int]) -> None:
+        """These just had a turn: they go to the end, in the order that they have."""
+        for job_no in self.sorted(job_nos):
+            self._places[job_no] = next(self._next)
+
+    def sorted(self, job_nos: Iterable[int]) -> list[int]:
+        """These, the first one first. Who is not there joins."""
+        some = list(job_nos)
+        for job_no in some:
+            self.join(job_no)
+        return sorted(some, key=self._places.__getitem__)

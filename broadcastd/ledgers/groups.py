@@ -1,16 +1,17 @@
 """Group commit: many changes, one transaction. What every database's writer does alike.
 
 Every change of the ledger is a function of an open SQLAlchemy connection. A writer takes all that wait, runs
-them in one transaction (each in a savepoint, so that one's refusal does not undo the others), commits once,
-and only then hands out the results.
+them in one transaction (those that are alike, as frames' jobs are, with the same statements; one's refusal
+does not undo the others), commits once, and only then hands out the results.
 """
 
 import asyncio
 import secrets
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -19,11 +20,28 @@ from broadcastd.errors import BroadcastdError, LedgerSilentError, LedgerUnavaila
 from broadcastd.ledgers import meta_values
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
 COMMIT = "commit"
 """Each commit sets this value of `meta` to its own name: so a commit is found whose answer was lost."""
 DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError)
 """What a database or the way to it may do at any statement; a TimeoutError is an OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alike(Generic[ItemT, T]):
+    """A change that is made together with all of its group that have the same `make`."""
+
+    make: Callable[[sa.Connection, Sequence[ItemT]], Sequence[T | BroadcastdError]]
+    """Makes several; of each the result, or why it is refused. What else it raises undoes them all."""
+    item: ItemT
+
+    def __call__(self, connection: sa.Connection) -> T:
+        """Make it alone."""
+        (result,) = self.make(connection, [self.item])
+        if isinstance(result, BroadcastdError):
+            raise result
+        return result
 
 
 @dataclass(slots=True)
@@ -50,23 +68,45 @@ class CommitNames:
 
 
 def run_group(connection: sa.Connection, group: Sequence[Change], name: str) -> None:
-    """Run all changes in the transaction that is open, and note its name. What is left is to commit.
+    """Run all changes in one transaction, and note its name. What is left is to commit.
 
     Raises one of DATABASE_ERRORS: then nothing of the group may be committed.
     """
-    for change in group:
-        _run_one(connection, change)
+    try:
+        _run_all(connection, group)
+    except DATABASE_ERRORS:
+        raise
+    # One is refused, or has a bug. That is rare, and two statements for each change are dear: so it is only
+    # now that each is run in a savepoint of its own, from the beginning.
+    except Exception:
+        connection.rollback()
+        for change in group:
+            _run_apart(connection, change)
     meta_values.put(connection, **{COMMIT: name})
 
 
-def _run_one(connection: sa.Connection, change: Change) -> None:
+def _run_all(connection: sa.Connection, group: Sequence[Change]) -> None:
+    alike: defaultdict[Any, list[Change]] = defaultdict(list)
+    for change in group:
+        if isinstance(change.run, Alike):
+            alike[change.run.make].append(change)
+        else:
+            change.result = change.run(connection)
+    for make, changes in alike.items():
+        results = make(connection, [cast("Alike[Any, Any]", change.run).item for change in changes])
+        for change, result in zip(changes, results, strict=True):
+            if isinstance(result, BroadcastdError):
+                change.error = result
+            else:
+                change.result = result
+
+
+def _run_apart(connection: sa.Connection, change: Change) -> None:
     savepoint = connection.begin_nested()
+    change.result = change.error = None
     try:
         change.result = change.run(connection)
         savepoint.commit()
-    except BroadcastdError as error:
-        change.error = error
-        savepoint.rollback()
     except DATABASE_ERRORS:
         raise
     # A bug in one change must not take the others of its group down, nor the writer.

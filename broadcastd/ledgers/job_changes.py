@@ -1,88 +1,19 @@
-"""Changes of jobs: accepting, freezing, holding, finishing. Each runs inside a commit of the writer."""
+"""Changes of jobs: freezing, holding, finishing. Each runs inside a commit of the writer."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
-from broadcastd.errors import AlreadyFrozenError, DeadlinePassedError, JobEndedError, KeyConflictError
+from broadcastd.errors import AlreadyFrozenError, JobEndedError
 from broadcastd.frozen import pack_ids
 from broadcastd.ledgers import record_changes, retry_changes
-from broadcastd.ledgers.rows import fresh_job, job_row, load_job
-from broadcastd.ledgers.schema import WHOLE_AUDIENCE, job_keys, jobs, rounds, slices, tallies
-from broadcastd.model import NO_HOLD, NOBODY, Hold, HoldKind, Job, NewJob
-from broadcastd.ports import Accepted
+from broadcastd.ledgers.rows import load_job
+from broadcastd.ledgers.schema import jobs, rounds, slices, tallies
+from broadcastd.model import NO_HOLD, NOBODY, Hold, HoldKind, Job
 from broadcastd.states import JOB_CLOSING, JOB_GOING, JobState, SliceState, sources_of
-
-KEYS_KEPT = timedelta(days=365)
-"""Payment providers repeat a call for a day; people retry an order's page much later."""
-
-
-# Built once: an accept runs at every payment, and SQLAlchemy builds a statement slower than SQLite runs it.
-_IDENTITY = ("account", "kind", "key", "flag")
-_IS_KEY = sa.and_(*(job_keys.c[name] == sa.bindparam(f"the_{name}") for name in _IDENTITY))
-_FIND_KEY = sa.select(job_keys).where(_IS_KEY)
-_DROP_KEY = sa.delete(job_keys).where(_IS_KEY)
-_INSERT_KEY = sa.insert(job_keys)
-_INSERT_JOB = sa.insert(jobs)
-_INSERT_ROUND = sa.insert(rounds)
-
-
-def accept(
-    connection: sa.Connection, job: NewJob, dedupe_window: timedelta, *, held_as: str = ""
-) -> Accepted:
-    """See `Ledger.accept`. `held_as`: why what comes into a ledger in question is held from the start."""
-    accepted = _accept(connection, job, dedupe_window)
-    if held_as and not accepted.repeat:
-        move(connection, accepted.job.no, JobState.HELD, held_as, Hold(HoldKind.COPY))
-        return Accepted(load_job(connection, accepted.job.no), repeat=False)
-    return accepted
-
-
-def _accept(connection: sa.Connection, job: NewJob, dedupe_window: timedelta) -> Accepted:
-    request = job.request
-    kept = KEYS_KEPT if request.key is not None else dedupe_window
-    if not request.takes_key or not kept:
-        return Accepted(_insert(connection, job), repeat=False)
-    digest = request.digest()
-    identity = {
-        "account": request.account,
-        "kind": "content" if request.key is None else "key",
-        "key": digest if request.key is None else request.key,
-        "flag": WHOLE_AUDIENCE if request.flag is None else request.flag,
-    }
-    the_key = {f"the_{name}": value for name, value in identity.items()}
-    found = connection.execute(_FIND_KEY, the_key).one_or_none()
-    if found is not None:
-        if found.expires_at > to_ms(job.accepted_at):
-            return _repeat(connection, found, digest)
-        connection.execute(_DROP_KEY, the_key)
-    accepted = _insert(connection, job)
-    expires_at = to_ms(job.accepted_at + kept)
-    connection.execute(
-        _INSERT_KEY, {**identity, "job_no": accepted.no, "digest": digest, "expires_at": expires_at}
-    )
-    return Accepted(accepted, repeat=False)
-
-
-def _repeat(connection: sa.Connection, found: "sa.Row[Any]", digest: str) -> Accepted:
-    former = load_job(connection, found.job_no)
-    if found.digest != digest:
-        raise KeyConflictError(found.key, former.id)
-    return Accepted(former, repeat=True)
-
-
-def _insert(connection: sa.Connection, job: NewJob) -> Job:
-    deadline = job.request.not_after
-    # Looked at here, not at the door: a known key is answered with its job, however late it comes again.
-    if deadline is not None and deadline <= job.accepted_at:
-        raise DeadlinePassedError(deadline)
-    inserted = connection.execute(_INSERT_JOB, job_row(job)).inserted_primary_key
-    assert inserted is not None
-    connection.execute(_INSERT_ROUND, {"job_no": inserted[0], "no": 1, "accepted_at": to_ms(job.accepted_at)})
-    return fresh_job(inserted[0], job)
 
 
 def add_slices(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from broadcastd.clock import from_ms, to_ms
@@ -30,7 +31,7 @@ def _ms(moment: datetime | None) -> int | None:
 
 
 def job_row(job: NewJob) -> dict[str, Any]:
-    """The row of a job that was just accepted."""
+    """The row of a job that was just accepted, whole, and as every driver takes it."""
     request = job.request
     return {
         "id": job.id,
@@ -42,15 +43,22 @@ def job_row(job: NewJob) -> dict[str, Any]:
         "key": request.key,
         "ref": request.ref,
         "flag": request.flag,
-        "to": None if request.to is None else list(request.to),
-        "channels": list(job.channels),
-        "messages": dict(job.messages),
+        "to": None if request.to is None else _json(request.to),
+        "channels": _json(job.channels),
+        "messages": _json(job.messages),
         "on_unknown": job.on_unknown.value,
         "accepted_at": to_ms(job.accepted_at),
         "not_before": _ms(request.not_before),
         "not_after": _ms(request.not_after),
-        "warnings": list(job.warnings) or None,
+        "warnings": _json(job.warnings) if job.warnings else None,
+        "planned": 0,
+        "recipients": 0,
+        "in_doubt": 0,
     }
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def fresh_job(no: int, job: NewJob) -> Job:

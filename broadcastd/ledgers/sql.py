@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from broadcastd.clock import Clock, to_ms
 from broadcastd.ledgers import (
+    accept_changes,
     follower_changes,
     hastening,
     job_changes,
@@ -21,6 +22,7 @@ from broadcastd.ledgers import (
     retry_changes,
     slice_changes,
 )
+from broadcastd.ledgers.groups import Alike
 from broadcastd.ledgers.identity import Identity, IdentityFile, later
 from broadcastd.ledgers.listing import list_block
 from broadcastd.ledgers.opening_changes import Guard
@@ -108,10 +110,8 @@ class SqlLedger(SqlMasses, SqlTellings):
 
     async def accept(self, job: NewJob, dedupe_window: timedelta) -> Accepted:
         """See `Ledger`."""
-        copied = self._copied
-        return await self._write(
-            lambda one: job_changes.accept(one, job, dedupe_window, held_as=copied), PATIENCE_S
-        )
+        offer = accept_changes.Offer(job, dedupe_window, self._copied)
+        return await self._write(Alike(accept_changes.accept, offer), PATIENCE_S)
 
     async def add_slices(
         self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool, may_be_empty: bool = False

@@ -5,7 +5,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +43,7 @@ class SqliteLedger(SqlLedger):
     def __init__(self, path: Path, clock: Clock, guard: Guard) -> None:
         super().__init__(clock, guard)
         self._path = path.resolve()
+        self._folder = str(self._path.parent)
         self._gone = ""
 
     async def __aenter__(self) -> Self:
@@ -117,7 +117,8 @@ class SqliteLedger(SqlLedger):
     def free_bytes(self) -> int | None:
         """See `Ledger`."""
         try:
-            return shutil.disk_usage(self._path.parent).free
+            disk = os.statvfs(self._folder)
+            return disk.f_bavail * disk.f_frsize
         except OSError:
             return None
 

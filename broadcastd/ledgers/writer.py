@@ -114,10 +114,9 @@ class Writer:
         started_s = time.monotonic()
         try:
             with self._connection() as connection:
-                transaction = connection.begin()
                 run_group(connection, group, name)
                 committing = True
-                transaction.commit()
+                connection.commit()
         except DATABASE_ERRORS as error:
             self.trouble = f"the ledger cannot be written: {cause(error)}"
             if not (committing and self._was_committed(name)):

@@ -432,7 +432,7 @@ async def test_a_copy_in_another_database_is_known_and_adopted(home, mariadb):
 async def test_many_statements_may_take_longer_than_one(home, proxy):
     """However slow the way there is: what is waited for is each answer."""
     async with ledger_through(home, proxy.port, answer_s=2.0) as ledger:
-        proxy.delay_s = 0.15
+        proxy.delay_s = 0.4
         started_s = asyncio.get_running_loop().time()
         jobs = await asyncio.gather(*(accept(ledger, f"j{n}") for n in range(6)))
         assert asyncio.get_running_loop().time() - started_s > 2.0

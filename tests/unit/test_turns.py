@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcastd.delivery.turns import Asking, deal, rotated, to_give_up
+from broadcastd.delivery.turns import Asking, Order, deal, to_give_up
 
 OPEN = st.dictionaries(st.integers(1, 9), st.integers(0, 80), max_size=6)
 WORK = st.dictionaries(
@@ -13,6 +13,13 @@ WORK = st.dictionaries(
 
 def asking(slices, account="a"):
     return [Asking(job_no, account, n) for job_no, n in slices.items()]
+
+
+def order_of(*job_nos):
+    order = Order()
+    for job_no in job_nos:
+        order.join(job_no)
+    return order
 
 
 @given(st.integers(0, 100), OPEN)
@@ -49,15 +56,26 @@ def test_accounts_come_before_jobs():
 
 
 def test_who_had_a_turn_goes_to_the_end():
-    assert rotated([1, 2, 3, 4], [2, 1]) == [3, 4, 1, 2]
+    order = order_of(1, 2, 3, 4)
+    order.turned([2, 1])
+    assert order.sorted([1, 2, 3, 4]) == [3, 4, 1, 2]
+
+
+def test_who_joins_again_keeps_its_place_and_who_left_comes_last():
+    order = order_of(1, 2, 3)
+    order.join(1)
+    order.leave(2)
+    order.leave(9)
+    assert order.sorted([3, 2, 1]) == [1, 3, 2]
+    assert list(order) == [1, 3, 2]
 
 
 def test_with_one_task_two_jobs_take_turns():
-    order, served = [1, 2], []
+    order, served = order_of(1, 2), []
     for _ in range(4):
-        shares = deal(1, asking(dict.fromkeys(order, 9)), {})
+        shares = deal(1, asking(dict.fromkeys(order.sorted([2, 1]), 9)), {})
         served += shares
-        order = rotated(order, list(shares))
+        order.turned(shares)
     assert served == [1, 2, 1, 2]
 
 

@@ -5,12 +5,12 @@ import re
 from array import array
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from broadcastd.audiences.engine import Database, own_statement
+from broadcastd.audiences.engine import Database, Row, own_statement
 from broadcastd.audiences.now_kind import NowKind, now_kind
 from broadcastd.errors import AudienceUnavailableError
 from broadcastd.settings import AccountSettings
@@ -69,7 +69,7 @@ class SqlAudience:
             return int((await self._rows("count", now))[0][0])
         return int((await self._rows("count_through", now, through=through))[0][0])
 
-    async def _rows(self, name: str, now: datetime, **values: int) -> Sequence[Any]:
+    async def _rows(self, name: str, now: datetime, **values: int) -> Sequence[Row]:
         statements = await self.statements()
         statement: sa.TextClause = getattr(statements, name)
         return await self._database.rows(statement, self.values(statements, now, **values))
@@ -108,10 +108,10 @@ async def _ids_of(blocks: AsyncIterator[Sequence[Any]]) -> AsyncIterator[Sequenc
         yield _numbers([row[0] for row in block])
 
 
-def _people(rows: Sequence[Sequence[Any]]) -> Sequence[tuple[int, str]]:
+def _people(rows: Sequence[Row]) -> Sequence[tuple[int, str]]:
     """The rows of a pull."""
     if all(type(one) is int and type(openid) is str for one, openid in rows):
-        return rows
+        return cast(Sequence[tuple[int, str]], rows)
     return [(_number(row[0]), str(row[1] or "")) for row in rows]
 
 

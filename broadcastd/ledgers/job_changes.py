@@ -20,7 +20,8 @@ KEYS_KEPT = timedelta(days=365)
 """Payment providers repeat a call for a day; people retry an order's page much later."""
 
 
-# Built once: an accept runs at every payment, and SQLAlchemy builds a statement slower than SQLite runs it.
+# Built once: an accept runs at every payment, a planner's commit every few milliseconds, and SQLAlchemy
+# builds a statement slower than SQLite runs it.
 _IDENTITY = ("account", "kind", "key", "flag")
 _IS_KEY = sa.and_(*(job_keys.c[name] == sa.bindparam(f"the_{name}") for name in _IDENTITY))
 _FIND_KEY = sa.select(job_keys).where(_IS_KEY)
@@ -28,6 +29,17 @@ _DROP_KEY = sa.delete(job_keys).where(_IS_KEY)
 _INSERT_KEY = sa.insert(job_keys)
 _INSERT_JOB = sa.insert(jobs)
 _INSERT_ROUND = sa.insert(rounds)
+_THIS_JOB: sa.BindParameter[int] = sa.bindparam("job")
+_PLANNED_SO_FAR = sa.select(
+    jobs.c.planned, jobs.c.planned_through, jobs.c.recipients, jobs.c.round, jobs.c.state
+).where(jobs.c.no == _THIS_JOB)
+_TOP_SLICE = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == _THIS_JOB)
+_INSERT_SLICES = sa.insert(slices)
+_MORE_IN_ROUND = (
+    sa.update(rounds)
+    .where(rounds.c.job_no == _THIS_JOB, rounds.c.no == sa.bindparam("the_round"))
+    .values(recipients=rounds.c.recipients + sa.bindparam("more"))
+)
 
 
 def accept(
@@ -95,10 +107,7 @@ def add_slices(
     may_be_empty: bool,
 ) -> None:
     """See `Ledger.add_slices`."""
-    query = sa.select(
-        jobs.c.planned, jobs.c.planned_through, jobs.c.recipients, jobs.c.round, jobs.c.state
-    ).where(jobs.c.no == job_no)
-    job = connection.execute(query).one()
+    job = connection.execute(_PLANNED_SO_FAR, {"job": job_no}).one()
     if JobState(job.state) not in sources_of(JobState.CANCELLING):
         raise JobEndedError
     if job.planned or (cut and job.planned_through is not None and cut[0][0] <= job.planned_through):
@@ -127,8 +136,7 @@ def add_slices(
 def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]) -> None:
     _insert_slices(connection, job_no, round_no, cut)
     frozen = sum(len(ids) for ids in cut)
-    this = sa.and_(rounds.c.job_no == job_no, rounds.c.no == round_no)
-    connection.execute(sa.update(rounds).where(this).values(recipients=rounds.c.recipients + frozen))
+    connection.execute(_MORE_IN_ROUND, {"job": job_no, "the_round": round_no, "more": frozen})
     if round_no > 1:
         doubtful = sum(retry_changes.possibly_received(connection, job_no, round_no, ids) for ids in cut)
         record_changes.count_doubts(connection, {job_no: doubtful})
@@ -137,8 +145,7 @@ def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence
 def _insert_slices(
     connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]
 ) -> None:
-    top = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == job_no)
-    first_no = connection.execute(top).scalar_one() + 1
+    first_no = connection.execute(_TOP_SLICE, {"job": job_no}).scalar_one() + 1
     rows = [
         {
             "job_no": job_no,
@@ -153,7 +160,7 @@ def _insert_slices(
         }
         for no, ids in enumerate(cut, first_no)
     ]
-    connection.execute(sa.insert(slices), rows)
+    connection.execute(_INSERT_SLICES, rows)
 
 
 def move(

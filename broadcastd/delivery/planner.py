@@ -1,13 +1,15 @@
 """Freezes a job's audience in one pass, committing slices as it reads.
 
-It never waits for the senders. After a kill or a cut connection it goes on after the last frozen id;
-`planned` is set last, with the final slices.
+It never waits for the senders, and reads on while what it has read is committed. After a kill or a cut
+connection it goes on after the last frozen id; `planned` is set last, with the final slices.
 """
 
 import asyncio
 import contextlib
+from array import array
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import structlog
 
@@ -15,6 +17,7 @@ from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.cutting import cut_evenly, cut_whole, not_ascending
+from broadcastd.delivery.one_behind import OneBehind
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.errors import (
     AlreadyFrozenError,
@@ -34,6 +37,10 @@ AT_ONCE = 4
 
 RETRIED_AT_ONCE = 5000
 """Ids of one read of the ledger, for a retry."""
+
+
+AT_A_BUSY_DISK = 4
+"""How many times as many ids wait as are enough for a commit, when the one before is still under way."""
 
 
 class _BadAudienceError(Exception):
@@ -140,20 +147,24 @@ class Planner:
     async def _all(self, job: OpenJob, at_start: Job, source: IdBlocks) -> int:
         """Freeze everybody that `source` yields after the last frozen id; how many are frozen in all."""
         last, frozen = at_start.planned_through, at_start.round.recipients
-        size = self._settings.slice_size
-        waiting: list[int] = []
-        async with source as blocks:
+        tasks, size = self._settings.tasks, self._settings.slice_size
+        waiting = array("q")
+        async with source as blocks, OneBehind(f"commits of the planner of {job.job.id}") as commits:
             async for block in blocks:
                 if not job.going:
                     raise JobEndedError("the job stands still; it is planned on when it goes on")
                 _check(last, block)
                 last = block[-1]
                 waiting.extend(block)
+                frozen += len(block)
                 # So much is waited for that a small audience can be cut evenly, for all tasks to have work.
-                if len(waiting) >= self._settings.tasks * size:
-                    slices, waiting = cut_whole(waiting, size)
-                    frozen += await self._freeze(job, slices, planned=False)
-        return frozen + await self._freeze(job, cut_evenly(waiting, self._settings.tasks, size), planned=True)
+                most = tasks * size * (AT_A_BUSY_DISK if commits.busy else 1)
+                if len(waiting) >= most:
+                    slices, rest = cut_whole(waiting, size)
+                    waiting = array("q", rest)
+                    await commits.do(partial(self._freeze, job, slices, planned=False))
+            await commits.do(partial(self._freeze, job, cut_evenly(waiting, tasks, size), planned=True))
+        return frozen
 
     async def _check_frozen(self, job: OpenJob, last: int, frozen: int) -> None:
         """Planning goes on where it was cut off, maybe on another server of the site.
@@ -182,11 +193,10 @@ class Planner:
             await self._jobs.ended(job)
         return len(ids)
 
-    async def _freeze(self, job: OpenJob, slices: Sequence[Sequence[int]], *, planned: bool) -> int:
+    async def _freeze(self, job: OpenJob, slices: Sequence[Sequence[int]], *, planned: bool) -> None:
         await self._ledger.add_slices(job.no, slices, planned=planned)
         job.ended += 1
         self._wake_dispatcher.set()
-        return sum(len(ids) for ids in slices)
 
 
 @contextlib.asynccontextmanager

@@ -26,10 +26,7 @@ def add_slices(
     may_be_empty: bool,
 ) -> None:
     """See `Ledger.add_slices`."""
-    query = sa.select(
-        jobs.c.planned, jobs.c.planned_through, jobs.c.recipients, jobs.c.round, jobs.c.state
-    ).where(jobs.c.no == job_no)
-    job = connection.execute(query).one()
+    job = connection.execute(_PLANNED_SO_FAR, {"job": job_no}).one()
     if JobState(job.state) not in sources_of(JobState.CANCELLING):
         raise JobEndedError
     if job.planned or (cut and job.planned_through is not None and cut[0][0] <= job.planned_through):
@@ -58,8 +55,7 @@ def add_slices(
 def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]) -> None:
     _insert_slices(connection, job_no, round_no, cut)
     frozen = sum(len(ids) for ids in cut)
-    this = sa.and_(rounds.c.job_no == job_no, rounds.c.no == round_no)
-    connection.execute(sa.update(rounds).where(this).values(recipients=rounds.c.recipients + frozen))
+    connection.execute(_MORE_IN_ROUND, {"job": job_no, "the_round": round_no, "more": frozen})
     if round_no > 1:
         doubtful = sum(retry_changes.possibly_received(connection, job_no, round_no, ids) for ids in cut)
         record_changes.count_doubts(connection, {job_no: doubtful})
@@ -68,8 +64,7 @@ def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence
 def _insert_slices(
     connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]
 ) -> None:
-    top = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == job_no)
-    first_no = connection.execute(top).scalar_one() + 1
+    first_no = connection.execute(_TOP_SLICE, {"job": job_no}).scalar_one() + 1
     rows = [
         {
             "job_no": job_no,
@@ -84,7 +79,7 @@ def _insert_slices(
         }
         for no, ids in enumerate(cut, first_no)
     ]
-    connection.execute(sa.insert(slices), rows)
+    connection.execute(_INSERT_SLICES, rows)
 
 
 def move(

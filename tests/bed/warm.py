@@ -1,8 +1,8 @@
 """Starts of `python -m broadcastd …` without its imports, which are most of what a start costs.
 
-One process a worker has imported them, and does nothing but fork. Each child is a process with a command line's
-arguments, folder, environment and files of its own, from the program's first line to its exit. What a start costs
-or survives, what it takes of memory, and `/proc/PID/cmdline` need a real one: `DaemonProcess.launch`, `cold=True`.
+One process a worker has imported them, and does nothing but fork. Each child is a process with the arguments,
+folder, environment and files of its own, from the program's first line to its exit. What a start costs or
+survives, what it takes of memory, and `/proc/PID/cmdline` need a real one: `launch`, `cold=True`.
 """
 
 import gc
@@ -14,19 +14,23 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 TESTS = Path(__file__).parents[1]
 IMPORTED = (
+    "rich.progress",
     "uvloop",
     "broadcastd.activation",
     "broadcastd.app",
     "broadcastd.background.core_files",
     "broadcastd.cli.main",
+    "broadcastd.cli.audience",
     "broadcastd.cli.run",
+    "broadcastd.sandbox",
+    "broadcastd.sync_app",
     "broadcastd.log",
     "broadcastd.notify",
     "broadcastd.precautions",
@@ -89,13 +93,22 @@ class WarmStarts:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
 
-    def run(self, arguments: Sequence[str], output: int) -> Started:
-        """`python -m broadcastd ARGUMENTS…`, stdout and stderr to this file, as this process would start it."""
+    def run(
+        self,
+        arguments: Sequence[str],
+        output: int,
+        errors: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Started:
+        """`python -m broadcastd ARGUMENTS…`, as if started here. `output`, `errors`: descriptors; errors go
+        where the output goes, and the environment is this process's, unless they are given."""
         line = self._line or self._open()
         ended, far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with far_end:
-            frame = {"arguments": arguments, "cwd": os.getcwd(), "environment": dict(os.environ)}
-            socket.send_fds(line, [json.dumps(frame).encode()], [output, far_end.fileno()])
+            environment = dict(environment or os.environ)
+            frame = {"arguments": arguments, "cwd": os.getcwd(), "environment": environment}
+            files = [output, output if errors is None else errors, far_end.fileno()]
+            socket.send_fds(line, [json.dumps(frame).encode()], files)
             return WarmProcess(int(line.recv(FRAME_BYTES)), ended)
 
     def close(self) -> None:
@@ -133,20 +146,21 @@ def serve(line: socket.socket) -> dict[str, Any] | None:
                 _tell_end(pidfd, *children.pop(pidfd))
         if line not in ready:
             continue
-        said, files, _, _ = socket.recv_fds(line, FRAME_BYTES, 2)
+        said, files, _, _ = socket.recv_fds(line, FRAME_BYTES, 3)
         if not said:
             return None
-        output, ended = files
+        output, errors, ended = files
         pid = os.fork()
         if not pid:
             os.dup2(output, 1)
-            os.dup2(output, 2)
+            os.dup2(errors, 2)
             for mine in (line, *(ended for _, ended in children.values())):
                 mine.detach()
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             frame: dict[str, Any] = json.loads(said)
             return frame
         os.close(output)
+        os.close(errors)
         children[os.pidfd_open(pid)] = pid, socket.socket(fileno=ended)
         line.send(str(pid).encode())
 
@@ -173,6 +187,9 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(frame["environment"])
     os.chdir(frame["cwd"])
+    # As the interpreter makes them: whether one can be sought in depends on the file.
+    sys.stdout = open(1, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding=sys.stderr.encoding, errors=sys.stderr.errors, closefd=False)  # noqa: SIM115
     sys.argv = ["broadcastd", *frame["arguments"]]
     runpy.run_module("broadcastd", run_name="__main__", alter_sys=True)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from bed.daemon import DaemonProcess
 from bed.mariadb import PrivateMariaDb, folder_of_servers, private_mariadb
 from bed.scripted import Run, run_command
+from bed.warm import warm_starts
 from structlog._config import BoundLoggerLazyProxy
 
 
@@ -34,6 +36,14 @@ def mariadb() -> Iterator[PrivateMariaDb]:
         private_mariadb(Path(folder)) as server,
     ):
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def daemons_start_warm() -> Iterator[None]:
+    """Daemons that are only started to be there do without the imports."""
+    with warm_starts() as DaemonProcess.warm:
+        yield
+    DaemonProcess.warm = None
 
 
 @pytest.fixture(autouse=True)

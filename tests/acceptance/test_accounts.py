@@ -2,13 +2,12 @@
 
 import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from bed.commands import finished
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import CountingEndpoint, counting_endpoint
 from bed.ports import eventually
@@ -60,10 +59,7 @@ class Bed:
 
 def cli(daemon: DaemonProcess, *arguments: str, code: int = 0) -> str:
     """A command as an operator types it; what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "broadcastd", *arguments, "-c", str(daemon.settings)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = finished(*arguments, "-c", daemon.settings)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 

@@ -78,7 +78,7 @@ def job_under_way(
         counting_endpoint() as endpoint,
         daemon_process(
             folder, endpoint.url, sqlite_site(folder / "site.db", followers),
-            server=server, more=pace, channels=["custom"],
+            server=server, more=pace, channels=["custom"], cold=True,
         ) as daemon,
     ):  # fmt: skip
         job = daemon.call({"content": "undisturbed", "key": "paid"})["job"]

@@ -1,11 +1,10 @@
 """`broadcastd audience sync` as an operator runs it: whole, broken off, refused."""
 
 import json
+import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bed.commands import begin, finished
 from bed.daemon import daemon_process
 from bed.endpoint import counting_endpoint
 from bed.ports import eventually
 from bed.site import mariadb_site, openid, sqlite_site
 from bed.user_list import UserListEndpoint, user_list
+from bed.warm import Started
 
 NAME = "broadcastd_followers"
 FOLLOWERS = 25_000
@@ -38,16 +39,9 @@ class Site:
             encoding="utf-8",
         )
 
-    def command(self, *options: str) -> list[str]:
-        return [
-            sys.executable, "-m", "broadcastd", "audience", "sync", "-c", str(self.config), *options,
-        ]  # fmt: skip
-
     def sync(self, *options: str, code: int = 0) -> str:
         """What it says, on both streams."""
-        done = subprocess.run(
-            self.command(*options), capture_output=True, text=True, timeout=120, check=False
-        )
+        done = finished("audience", "sync", "-c", self.config, *options, timeout_s=120)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
@@ -154,8 +148,9 @@ def _held_at(cursor: str, asked: threading.Event, go_on: threading.Event) -> Any
     return answer
 
 
-def _launched(site: Site, *options: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(site.command(*options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _launched(site: Site, *options: str) -> Started:
+    with Path(os.devnull).open("wb") as nowhere:
+        return begin("audience", "sync", "-c", site.config, *options, output=nowhere, errors=nowhere)
 
 
 def test_a_second_one_is_refused_and_ctrl_c_leaves_nothing_in_the_way(site: Site) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bed.daemon import DaemonProcess, daemon_process
@@ -23,7 +24,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """A daemon with these settings of its server."""
     with ExitStack() as stack:
 
-        def started(server: str, followers: int = 1, **more: str) -> DaemonProcess:
+        def started(server: str, followers: int = 1, **more: Any) -> DaemonProcess:
             endpoint: CountingEndpoint = stack.enter_context(counting_endpoint())
             url = sqlite_site(tmp_path / "site.db", followers)
             return stack.enter_context(daemon_process(tmp_path, endpoint.url, url, server=server, **more))
@@ -170,7 +171,7 @@ def test_without_a_descriptor_left_nothing_spins_and_it_goes_on_afterwards(start
 
 @pytest.mark.parametrize("many", [20, pytest.param(200, marks=pytest.mark.long)])
 def test_who_never_reads_fills_no_memory_and_is_cut(start: Start, many: int) -> None:
-    daemon = start(f"reply_timeout_s = 3\nmax_connections = {10 * many}", followers=3000)
+    daemon = start(f"reply_timeout_s = 3\nmax_connections = {10 * many}", followers=3000, cold=True)
     job = daemon.wait_done(daemon.call({"content": "x"})["job"])["job"]
     before_kb = resident_kb(daemon)
     frames = (
@@ -197,7 +198,7 @@ def test_who_never_reads_fills_no_memory_and_is_cut(start: Start, many: int) -> 
 def test_five_thousand_connections_are_cheap(start: Start) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    daemon = start("max_connections = 5000")
+    daemon = start("max_connections = 5000", cold=True)
     before_kb = resident_kb(daemon)
     with crowd(daemon, 5000) as all_of_them:
         for one in all_of_them:

@@ -1,15 +1,13 @@
 """`broadcastd doctor` as an operator types it: a healthy installation, and one with everything wrong."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bed.commands import finished
 from bed.daemon import DaemonProcess
 from bed.mariadb import PASSWORD, PrivateMariaDb
 from bed.ports import free_port
@@ -51,10 +49,7 @@ def daemon(tmp_path: Path, mariadb: PrivateMariaDb, sandbox: SandboxProcess) -> 
 
 
 def ask(*arguments: str | Path, code: int, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "broadcastd", "doctor", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment},
-    )  # fmt: skip
+    done = finished("doctor", *arguments, environment=environment)
     assert done.returncode == code, done.stdout + done.stderr
     said = done.stdout + done.stderr
     assert "Traceback" not in said

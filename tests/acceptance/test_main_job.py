@@ -16,7 +16,7 @@ from bed.site import mariadb_site, sqlite_site
 def test_30_000_followers_in_mariadb_each_get_the_text_once(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
     with (
         counting_endpoint() as endpoint,
-        daemon_process(tmp_path, endpoint.url, mariadb_site(mariadb, 30_000)) as daemon,
+        daemon_process(tmp_path, endpoint.url, mariadb_site(mariadb, 30_000), cold=True) as daemon,
     ):
         small = daemon.call({"content": "hello", "flag": 0, "key": "warm-up"})
         daemon.wait_done(small["job"])

@@ -71,7 +71,7 @@ forward_to = "http://site:{FORWARD}@127.0.0.1:9/x?k={QUERY}"
     with daemon_process(
         tmp_path, REFUSED_HERE, mariadb.url.replace(PASSWORD, DATABASE), server=server,
         account=f'app_id = "wx0123456789abcdef"\napp_secret = "{APP}"', more=more,
-        **http_settings(),
+        cold=True, **http_settings(),
     ) as daemon:  # fmt: skip
         yield Bed(daemon, port)
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from bed.books import check_books
+from bed.commands import finished
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import counting_endpoint
 from bed.ports import eventually
@@ -56,10 +56,7 @@ def app_id(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 
 def command(daemon: DaemonProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "broadcastd", *arguments, "-c", str(daemon.settings)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return finished(*arguments, "-c", daemon.settings)
 
 
 def wait_used_up(daemon: DaemonProcess, job: str, sent: int) -> dict[str, Any]:

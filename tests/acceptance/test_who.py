@@ -73,7 +73,7 @@ def test_30_000_without_an_outcome_are_streamed_and_who_does_not_read_is_cut_off
     with counting_endpoint() as endpoint:
         endpoint.answer = lambda path, body: b'{"errcode":40037,"errmsg":"invalid template_id"}'
         site = sqlite_site(tmp_path / "site.db", 30_000)
-        with daemon_process(tmp_path, endpoint.url, site, server="reply_timeout_s = 1") as daemon:
+        with daemon_process(tmp_path, endpoint.url, site, server="reply_timeout_s = 1", cold=True) as daemon:
             job = daemon.call({"content": "held", "key": "k"})["job"]
             eventually(lambda: daemon.job(job)["books"]["planned"], what="all are frozen")
             daemon.wait_state(job, "held")

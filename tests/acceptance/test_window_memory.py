@@ -1,7 +1,5 @@
 """What is remembered of followers, with the real process: calls that must fail are not made."""
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 from bed.arrivals import Arrivals, lost, repeats
 from bed.books import check_books, rows
+from bed.commands import finished
 from bed.daemon import DaemonProcess, daemon_process
 from bed.endpoint import OK, counting_endpoint
 from bed.mariadb import PrivateMariaDb
@@ -197,5 +196,6 @@ def test_a_kill_in_the_middle_loses_nobody_and_keeps_the_memory(tmp_path: Path) 
 
 
 def _cli(daemon: DaemonProcess, *words: str) -> str:
-    command = [sys.executable, "-m", "broadcastd", *words, "-c", str(daemon.settings)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = finished(*words, "-c", daemon.settings)
+    done.check_returncode()
+    return done.stdout

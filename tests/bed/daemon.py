@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bed.ports import eventually, free_port
+from bed.warm import Started, WarmStarts
 from broadcastd.errors import NoDaemonError
 from broadcastd.wire import dial
 
@@ -44,10 +45,17 @@ answer_timeout_s = {answer_timeout_s}
 
 
 class DaemonProcess:
-    """`broadcastd run` in a folder of its own. It may be started again and again."""
+    """`broadcastd run` in a folder of its own. It may be started again and again.
 
-    def __init__(self, folder: Path, api: str, audience: str, **settings: Any) -> None:
+    `cold`: by the real command, imports and all; for who looks at its memory or its command line.
+    """
+
+    warm: ClassVar[WarmStarts | None] = None
+    """What spares a test the imports, while tests run; nothing else does without them."""
+
+    def __init__(self, folder: Path, api: str, audience: str, *, cold: bool = False, **settings: Any) -> None:
         self.folder = folder
+        self.cold = cold
         self.python = sys.executable
         self.port = free_port()
         self.settings = folder / "broadcastd.toml"
@@ -60,7 +68,7 @@ class DaemonProcess:
         self.settings.write_text(
             SETTINGS.format(port=self.port, api=api, audience=audience, **values), encoding="utf-8"
         )
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Started | None = None
         self.tls: ssl.SSLContext | None = None
         """What its port is spoken to with."""
 
@@ -80,11 +88,15 @@ class DaemonProcess:
 
     def start(self) -> None:
         """Start, and return once it answers."""
-        self.launch()
+        if self.warm is None or self.cold or self.python != sys.executable:
+            self.launch()
+        else:
+            with (self.folder / "daemon.log").open("ab") as log:
+                self.process = self.warm.run(["run", "-c", str(self.settings)], log.fileno())
         eventually(self._answers, 30, "the daemon answers")
 
     def launch(self) -> None:
-        """Start, and return at once."""
+        """Start by the real command, and return at once."""
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [self.python, "-m", "broadcastd", "run", "-c", str(self.settings)], stdout=log, stderr=log

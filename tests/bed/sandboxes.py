@@ -1,12 +1,12 @@
 """The sandbox as a process of its own, and its control."""
 
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from bed.commands import first_line
 
 
 class SandboxProcess:
@@ -36,10 +36,5 @@ class SandboxProcess:
 @contextmanager
 def sandbox_process(*options: str) -> Iterator[SandboxProcess]:
     """A started sandbox with these options of its command."""
-    command = [sys.executable, "-m", "broadcastd", "sandbox", "--json", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            yield SandboxProcess(json.loads(process.stdout.readline()))
-        finally:
-            process.terminate()
+    with first_line("sandbox", "--json", "--port", "0", *options) as line:
+        yield SandboxProcess(json.loads(line))

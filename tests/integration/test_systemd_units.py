@@ -115,7 +115,7 @@ class ConfinedDaemon(DaemonProcess):
 @pytest.mark.xdist_group("mariadb")
 def test_a_job_under_the_unit_s_own_limits(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
     with counting_endpoint() as endpoint:
-        daemon = ConfinedDaemon(tmp_path, endpoint.url, mariadb_site(mariadb, 200))
+        daemon = ConfinedDaemon(tmp_path, endpoint.url, mariadb_site(mariadb, 200), cold=True)
         try:
             daemon.start()
             assert daemon.process is not None

@@ -15,6 +15,20 @@ from broadcastd.ledgers.schema import jobs, rounds, slices, tallies
 from broadcastd.model import NO_HOLD, NOBODY, Hold, HoldKind, Job
 from broadcastd.states import JOB_CLOSING, JOB_GOING, JobState, SliceState, sources_of
 
+# Built once: a planner's commit comes every few milliseconds, and SQLAlchemy builds a statement slower than
+# SQLite runs it.
+_THIS_JOB: sa.BindParameter[int] = sa.bindparam("job")
+_PLANNED_SO_FAR = sa.select(
+    jobs.c.planned, jobs.c.planned_through, jobs.c.recipients, jobs.c.round, jobs.c.state
+).where(jobs.c.no == _THIS_JOB)
+_TOP_SLICE = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == _THIS_JOB)
+_INSERT_SLICES = sa.insert(slices)
+_MORE_IN_ROUND = (
+    sa.update(rounds)
+    .where(rounds.c.job_no == _THIS_JOB, rounds.c.no == sa.bindparam("the_round"))
+    .values(recipients=rounds.c.recipients + sa.bindparam("more"))
+)
+
 
 def add_slices(
     connection: sa.Connection,

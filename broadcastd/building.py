@@ -18,7 +18,6 @@ from broadcastd.callback.building import Callbacks, Site
 from broadcastd.callback.building import build as build_callbacks
 from broadcastd.clock import Clock
 from broadcastd.delivery.account_holds import AccountHolds
-from broadcastd.delivery.asking import SharedParts
 from broadcastd.delivery.canary import Canary
 from broadcastd.delivery.closer import Closer
 from broadcastd.delivery.controls import Controls
@@ -38,6 +37,7 @@ from broadcastd.delivery.rates import Rates
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.retention import Retention
 from broadcastd.delivery.sender import Sender
+from broadcastd.delivery.slots import SharedParts
 from broadcastd.delivery.status import Status
 from broadcastd.delivery.stuck import Patience, StuckJobs
 from broadcastd.delivery.task import Task

@@ -2,7 +2,7 @@
 
 The granter lets recipients through in chunks, each once its mark is on disk; at most two chunks are granted
 and unanswered at any time, so that is what a kill can leave in doubt. The slots take who is granted and ask
-(`asking`).
+(`slots`).
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.answered import Recipient
-from broadcastd.delivery.asking import Asking, SharedParts
 from broadcastd.delivery.memory import Recollection
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
+from broadcastd.delivery.slots import SharedParts, Slots
 from broadcastd.model import Deferral, Lease, SliceMark, Split
 from broadcastd.outcomes import Halt
 
@@ -35,7 +35,7 @@ class SliceRun:
         self.lease = lease
         self.job = job
         self.lease_lost = False
-        self._asking = Asking(lease, job, shared, pulled_s, recollection)
+        self._slots = Slots(lease, job, shared, pulled_s, recollection)
         self._recorder, self._clock = shared.recorder, shared.clock
         self._pace = job.account.pace
         openids = dict(rows)
@@ -52,21 +52,21 @@ class SliceRun:
     @property
     def halted(self) -> Halt | None:
         """Why the job, or its account, cannot go on."""
-        return self._asking.halted
+        return self._slots.halted
 
     def stop(self) -> None:
         """Ask nobody who is not being asked already."""
-        self._asking.stop()
+        self._slots.stop()
 
     @property
     def stopping(self) -> bool:
         """Whether it only waits for the calls under way."""
-        return self._asking.stopping
+        return self._slots.stopping
 
     @property
     def spare(self) -> int:
         """How many are neither asked nor let through: what could be given away."""
-        return 0 if self._asking.stopping else len(self._unasked) - self._next
+        return 0 if self._slots.stopping else len(self._unasked) - self._next
 
     def give_half(self) -> tuple[Split, list[tuple[int, str]]]:
         """Give the second half of `spare` away: the split to commit, and the rows that go with it."""
@@ -86,26 +86,26 @@ class SliceRun:
         async with asyncio.TaskGroup() as group:
             await self._grant(group)
         if not self.lease_lost:
-            self._asking.put_off_left()
+            self._slots.put_off_left()
 
     # -- the granter -----------------------------------------------------------------------------------
 
     async def _grant(self, group: asyncio.TaskGroup) -> None:
-        asking = self._asking
-        while not asking.stopping:
+        slots = self._slots
+        while not slots.stopping:
             chunk, mark = self._next_chunk()
             if not chunk:
                 break
             if not await self._recorder.mark(mark):
                 self.lease_lost = True
-                asking.stop()
+                slots.stop()
                 break
-            asking.let_through(chunk)
+            slots.let_through(chunk)
             self._staff(group)
-            while asking.unanswered > self._pace.chunk_size and not asking.stopping:
-                asking.fewer.clear()
-                await asking.fewer.wait()
-        asking.nobody_more()
+            while slots.unanswered > self._pace.chunk_size and not slots.stopping:
+                slots.fewer.clear()
+                await slots.fewer.wait()
+        slots.nobody_more()
 
     def _next_chunk(self) -> tuple[list[Recipient], SliceMark]:
         size = self._pace.chunk_size
@@ -127,10 +127,10 @@ class SliceRun:
         return chunk
 
     def _staff(self, group: asyncio.TaskGroup) -> None:
-        asking = self._asking
-        for _ in range(min(self._pace.sends_per_task, asking.unanswered) - asking.slots):
-            asking.slots += 1
-            group.create_task(asking.slot(), name=f"slot of slice {self.lease.job_no}/{self.lease.slice_no}")
+        slots = self._slots
+        for _ in range(min(self._pace.sends_per_task, slots.unanswered) - slots.many):
+            slots.many += 1
+            group.create_task(slots.work(), name=f"slot of slice {self.lease.job_no}/{self.lease.slice_no}")
 
 
 def _again(one: Deferral, openid: str) -> Recipient:

@@ -1,7 +1,7 @@
 """Many recipients on one connection, one after the other: the hot path, where all is well.
 
 Called for every message, so it is written for speed: no coroutine, and no object a call but the row that is
-recorded. Whatever else is answered goes the ordinary way (`Asking.judge`, `Sender`).
+recorded. Whatever else is answered goes the ordinary way (`Slots.judge`, `Sender`).
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from broadcastd.transport_ports import Raw
 
 
 class Slice(Protocol):
-    """What a stream knows of the slice that it belongs to: see `Asking`."""
+    """What a stream knows of the slice that it belongs to: see `Slots`."""
 
     job: OpenJob
     job_no: int
@@ -27,28 +27,28 @@ class Slice(Protocol):
     clock: Clock
     recorder: Recorder
     stopping: bool
-    slots: int
+    many: int
     one_by_one: deque[Recipient]
     streams: tuple[deque[Recipient], ...]
 
     def may_ask(self) -> bool:
-        """See `Asking`."""
+        """See `Slots`."""
         ...
 
     def is_barred(self, openid: str) -> bool:
-        """See `Asking`."""
+        """See `Slots`."""
         ...
 
     def judge(self, who: Recipient, channel_no: int, answer: Answer, since: int) -> None:
-        """See `Asking`."""
+        """See `Slots`."""
         ...
 
     def settled(self, channel: str, outcome: Outcome, now_s: float) -> None:
-        """See `Asking`."""
+        """See `Slots`."""
         ...
 
     def note(self, follower: Follower) -> None:
-        """See `Asking`."""
+        """See `Slots`."""
         ...
 
 
@@ -91,7 +91,7 @@ class Stream:
     def next_call(self) -> bytes | None:
         """See `CallSource`."""
         of = self._of
-        if not (self._ticket and self._queue) or of.one_by_one or of.slots > self._pace.sends_per_task:
+        if not (self._ticket and self._queue) or of.one_by_one or of.many > self._pace.sends_per_task:
             return None
         now_s = self._clock.monotonic_s()
         if not (self._gate.is_wide_open(now_s) and of.may_ask()):

@@ -9,10 +9,10 @@ import structlog
 from broadcastd import retry
 from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.accounts import OpenJob
-from broadcastd.delivery.asking import SharedParts
 from broadcastd.delivery.dispatcher import Dispatcher, Work
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.slice_run import SliceRun
+from broadcastd.delivery.slots import SharedParts
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
 from broadcastd.model import TOO_MANY_GONE, Lease, OutcomeRow
 from broadcastd.outcomes import Outcome

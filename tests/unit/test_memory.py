@@ -9,7 +9,6 @@ from bed.fakes import OK, T0, FakeClock, FakeRecorder, ScriptedChannel, a_job, o
 from structlog.testing import capture_logs
 
 from broadcastd.delivery.answered import Recipient
-from broadcastd.delivery.asking import SharedParts
 from broadcastd.delivery.memory import (
     DOUBT_S,
     FEWEST_SAMPLES,
@@ -19,6 +18,7 @@ from broadcastd.delivery.memory import (
 )
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SliceRun
+from broadcastd.delivery.slots import SharedParts
 from broadcastd.delivery.window import DEAF, HEARING
 from broadcastd.errcodes import Note
 from broadcastd.errors import LedgerUnavailableError

@@ -7,9 +7,9 @@ from bed.fakes import OK, FakeClock, FakeRecorder, ScriptedChannel, open_job, se
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcastd.delivery.asking import SharedParts
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SliceRun
+from broadcastd.delivery.slots import SharedParts
 from broadcastd.model import WITH_ITS_CHUNK, Deferral, Lease, OnUnknown
 from broadcastd.outcomes import Answer, Outcome
 

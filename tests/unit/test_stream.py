@@ -9,10 +9,10 @@ from bed.fakes import OK, FakeClock, FakeRecorder, ScriptedChannel, open_job, se
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcastd.delivery.asking import SharedParts
 from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.delivery.sender import Sender
 from broadcastd.delivery.slice_run import SliceRun
+from broadcastd.delivery.slots import SharedParts
 from broadcastd.model import Lease
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.pushes import PushKind

@@ -32,8 +32,8 @@ class SharedParts:
     clock: Clock
 
 
-class Asking:
-    """One leased slice's. Slots (`slot`) take who is let through, and ask."""
+class Slots:
+    """One leased slice's. Each (`work`) takes who is let through, and asks."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class Asking:
         """How many are let through, and have not been settled."""
         self.fewer = asyncio.Event()
         """Set when somebody is settled."""
-        self.slots = 0
-        """How many slots there are: who starts one counts it, and it counts itself out."""
+        self.many = 0
+        """Of slots at work: who starts one counts it, and it counts itself out."""
         self._pace = job.account.pace
         self._opt_outs = job.account.opt_outs
         self._recollection = recollection
@@ -127,11 +127,11 @@ class Asking:
 
     # -- a slot ----------------------------------------------------------------------------------------
 
-    async def slot(self) -> None:
+    async def work(self) -> None:
         """Ask whoever is there, one after the other, until nobody more will be let through."""
         gate = self.job.account.gate
         try:
-            while not self.stopping and self.slots <= self._pace.sends_per_task:
+            while not self.stopping and self.many <= self._pace.sends_per_task:
                 if not self.one_by_one and not any(self.streams):
                     if not self.granting:
                         return
@@ -145,7 +145,7 @@ class Asking:
                     finally:
                         gate.leave()
         finally:
-            self.slots -= 1
+            self.many -= 1
 
     async def _ask_some(self) -> None:
         if not self.one_by_one and await self._stream():

@@ -8,21 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from broadcastd.batch import Batch
 from broadcastd.chunks import Chunk
-from broadcastd.model import (
-    NO_HOLD,
-    Batch,
-    Hold,
-    Job,
-    Known,
-    Lease,
-    Listed,
-    NewJob,
-    Request,
-    Round,
-    Settled,
-    Split,
-)
+from broadcastd.model import NO_HOLD, Hold, Job, Known, Lease, Listed, NewJob, Request, Round, Settled, Split
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.pushes import NewPush, PushKind, WaitingPush
 from broadcastd.states import JobState

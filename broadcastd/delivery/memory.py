@@ -10,11 +10,12 @@ from zlib import crc32
 
 import structlog
 
+from broadcastd.batch import Learned
 from broadcastd.clock import Clock
 from broadcastd.delivery.window import TELLING, Trust, expected, tells
 from broadcastd.errcodes import Action, Note, meaning_of
 from broadcastd.errors import LedgerUnavailableError
-from broadcastd.model import NOTHING_KNOWN, Job, Known, Learned
+from broadcastd.model import NOTHING_KNOWN, Job, Known
 from broadcastd.ports import Ledger
 
 log = structlog.get_logger()

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import structlog
 
 from broadcastd import retry
+from broadcastd.batch import Batch, DeferralRow, GatheredRow, Learned, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.clock import Clock
 from broadcastd.errors import LedgerUnavailableError
-from broadcastd.model import Batch, DeferralRow, GatheredRow, Learned, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.ports import Ledger
 
 log = structlog.get_logger()

@@ -10,12 +10,13 @@ import dataclasses
 from collections import deque
 from collections.abc import Sequence
 
+from broadcastd.batch import SliceMark
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import Recollection
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.slots import SharedParts, Slots
-from broadcastd.model import Deferral, Lease, SliceMark, Split
+from broadcastd.model import Deferral, Lease, Split
 from broadcastd.outcomes import Halt
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from broadcastd.batch import DeferralRow, GatheredRow, OutcomeRow
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.answered import Recipient
@@ -19,7 +20,7 @@ from broadcastd.delivery.sender import STOPPED, Fell, Heard, Sender
 from broadcastd.delivery.stream import Stream
 from broadcastd.errcodes import Action, meaning_of
 from broadcastd.errors import TokenUnavailableError
-from broadcastd.model import WITH_ITS_CHUNK, Deferral, DeferralRow, GatheredRow, Lease, OutcomeRow
+from broadcastd.model import WITH_ITS_CHUNK, Deferral, Lease
 from broadcastd.outcomes import Answer, Ended, Gather, Halt, Later, Outcome, Verdict
 
 

@@ -7,13 +7,13 @@ recorded. Whatever else is answered goes the ordinary way (`Slots.judge`, `Sende
 from collections import deque
 from typing import Protocol
 
+from broadcastd.batch import SentOn
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import Follower
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.sender import Heard, Sender, leave
-from broadcastd.model import SentOn
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.transport_ports import Raw
 

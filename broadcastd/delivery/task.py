@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from broadcastd import retry
+from broadcastd.batch import OutcomeRow
 from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.dispatcher import Dispatcher, Work
@@ -14,7 +15,7 @@ from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.slice_run import SliceRun
 from broadcastd.delivery.slots import SharedParts
 from broadcastd.errors import AudienceUnavailableError, LedgerUnavailableError
-from broadcastd.model import TOO_MANY_GONE, Lease, OutcomeRow
+from broadcastd.model import TOO_MANY_GONE, Lease
 from broadcastd.outcomes import Outcome
 
 log = structlog.get_logger()

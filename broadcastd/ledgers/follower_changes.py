@@ -6,11 +6,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from broadcastd.batch import Learned
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.errcodes import Note
 from broadcastd.ledgers.record_statements import Insert, RecordStatements, statements_for
 from broadcastd.ledgers.schema import followers
-from broadcastd.model import Known, Learned
+from broadcastd.model import Known
 
 _FOLLOWER = ("account", "openid")
 _COLUMNS = ("window_until", "window_left", "closed_at", "gone_code", "gone_at", "refused_at")

@@ -10,13 +10,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from broadcastd.batch import OutcomeRow
 from broadcastd.chunks import Chunk, MassStand
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.ledgers import record_changes
 from broadcastd.ledgers.record_statements import statements_for
 from broadcastd.ledgers.schema import followers, gathered, jobs, mass_chunks, outcomes, pushes, rounds, slices
 from broadcastd.mass_ports import ChunkEnd, Member
-from broadcastd.model import WITH_ITS_CHUNK, OutcomeRow
+from broadcastd.model import WITH_ITS_CHUNK
 from broadcastd.outcomes import Outcome
 from broadcastd.states import CHUNK_OPEN, ChunkState, JobState, SliceState
 

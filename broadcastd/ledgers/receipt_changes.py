@@ -12,10 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from broadcastd.batch import OutcomeRow
 from broadcastd.clock import to_ms
 from broadcastd.ledgers.record_statements import Insert, statements_for
 from broadcastd.ledgers.schema import delivery_tallies, jobs, receipts
-from broadcastd.model import OutcomeRow
 from broadcastd.pushes import Delivery
 
 MOST_IN_A_QUERY = 500

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from broadcastd.batch import Batch, DeferralRow, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.ledgers import follower_changes, receipt_changes, retry_changes
 from broadcastd.ledgers.record_statements import (
@@ -18,7 +19,6 @@ from broadcastd.ledgers.record_statements import (
     Row,
     statements_for,
 )
-from broadcastd.model import Batch, DeferralRow, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.outcomes import Outcome
 
 _RECIPIENT = ("job_no", "recipient_id")

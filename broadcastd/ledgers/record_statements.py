@@ -17,7 +17,7 @@ from typing import Any, Literal
 import orjson
 import sqlalchemy as sa
 
-from broadcastd.model import SentOn, SentRow, SliceMark
+from broadcastd.batch import SentOn, SentRow, SliceMark
 from broadcastd.outcomes import Outcome
 
 Row = Sequence[Any]

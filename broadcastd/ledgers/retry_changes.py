@@ -6,9 +6,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from broadcastd.batch import OutcomeRow
 from broadcastd.clock import to_ms
 from broadcastd.ledgers.schema import deferrals, former_outcomes, gathered, jobs, outcomes, rounds, tallies
-from broadcastd.model import OutcomeRow
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState, sources_of
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from broadcastd.batch import DeferralRow, OutcomeRow
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.frozen import pack_ids, unpack_ids
 from broadcastd.ledgers import mass_changes, record_changes
 from broadcastd.ledgers.schema import deferrals, jobs, outcomes, slices
-from broadcastd.model import Deferral, DeferralRow, Lease, OnUnknown, OutcomeRow, Settled, Split
+from broadcastd.model import Deferral, Lease, OnUnknown, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JOB_CLOSING, JobState, SliceState
 

@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 
 import sqlalchemy as sa
 
+from broadcastd.batch import Batch
 from broadcastd.clock import Clock, to_ms
 from broadcastd.ledgers import (
     accept_changes,
@@ -31,7 +32,7 @@ from broadcastd.ledgers.schema import jobs, slices
 from broadcastd.ledgers.sql_masses import SqlMasses
 from broadcastd.ledgers.sql_tellings import SqlTellings
 from broadcastd.metrics import Commits
-from broadcastd.model import NO_HOLD, Batch, Hold, Job, Known, Lease, Listed, NewJob, Round, Settled, Split
+from broadcastd.model import NO_HOLD, Hold, Job, Known, Lease, Listed, NewJob, Round, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.ports import Accepted, Opening
 from broadcastd.pushes import NewPush, WaitingPush

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from broadcastd.batch import DeferralRow, GatheredRow, Learned, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.delivery.accounts import Account, OpenJob
 from broadcastd.delivery.gate import Gate
@@ -14,20 +15,7 @@ from broadcastd.delivery.inline_audience import InlineAudience
 from broadcastd.delivery.lane import Lane
 from broadcastd.delivery.pace import Pace
 from broadcastd.errors import TokenUnavailableError
-from broadcastd.model import (
-    Books,
-    DeferralRow,
-    GatheredRow,
-    Job,
-    Learned,
-    NewJob,
-    OnUnknown,
-    OutcomeRow,
-    Request,
-    SentOn,
-    SentRow,
-    SliceMark,
-)
+from broadcastd.model import Books, Job, NewJob, OnUnknown, Request
 from broadcastd.notices import Notice
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.ports import Rendered

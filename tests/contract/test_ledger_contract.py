@@ -11,6 +11,7 @@ import pytest
 from bed.fakes import FakeClock, new_job
 from bed.ledgers import LEDGER_PARAMS, LEDGERS, guard
 
+from broadcastd.batch import Batch, DeferralRow, OutcomeRow, SliceMark
 from broadcastd.errors import (
     AlreadyFrozenError,
     KeyConflictError,
@@ -19,7 +20,7 @@ from broadcastd.errors import (
     LedgerVersionError,
 )
 from broadcastd.ledgers.sqlite import SqliteLedger
-from broadcastd.model import Batch, Deferral, DeferralRow, OnUnknown, OutcomeRow, SliceMark, Split
+from broadcastd.model import Deferral, OnUnknown, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from test_ledger_contract import bench, home  # noqa: F401
 
+from broadcastd.batch import Batch, Learned
 from broadcastd.errcodes import Note
-from broadcastd.model import NOTHING_KNOWN, Batch, Known, Learned
+from broadcastd.model import NOTHING_KNOWN, Known
 from broadcastd.outcomes import Outcome
 from broadcastd.pushes import NewPush, PushKind, TextMessage
 

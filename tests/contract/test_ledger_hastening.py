@@ -6,8 +6,9 @@ import pytest
 from bed.fakes import FakeClock, new_job
 from bed.ledgers import LEDGER_PARAMS, LEDGERS
 
+from broadcastd.batch import Batch, DeferralRow, SliceMark
 from broadcastd.ledgers.hastening import SLICES_AT_ONCE
-from broadcastd.model import Batch, Deferral, DeferralRow, SliceMark
+from broadcastd.model import Deferral
 
 HOUR_S = 3600
 

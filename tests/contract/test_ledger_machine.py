@@ -20,8 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from broadcastd.batch import Batch, DeferralRow, OutcomeRow, SliceMark
 from broadcastd.errors import JobEndedError, KeyConflictError
-from broadcastd.model import RETRIABLE, Batch, Deferral, DeferralRow, OnUnknown, OutcomeRow, SliceMark, Split
+from broadcastd.model import RETRIABLE, Deferral, OnUnknown, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JOB_ARROWS, JOB_CLOSING, JOB_TERMINAL, JobState
 

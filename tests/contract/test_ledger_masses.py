@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from test_ledger_contract import bench, home  # noqa: F401
 
+from broadcastd.batch import Batch, GatheredRow
 from broadcastd.delivery.report import chunk_facts
 from broadcastd.mass_ports import ChunkEnd
-from broadcastd.model import WITH_ITS_CHUNK, Batch, GatheredRow
+from broadcastd.model import WITH_ITS_CHUNK
 from broadcastd.outcomes import Outcome
 from broadcastd.pushes import MassFinished, NewPush, PushKind, TextMessage
 from broadcastd.states import ChunkState, JobState

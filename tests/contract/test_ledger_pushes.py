@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from test_ledger_contract import bench, home  # noqa: F401
 
-from broadcastd.model import Batch
+from broadcastd.batch import Batch
 from broadcastd.outcomes import Outcome
 from broadcastd.pushes import (
     Choice,

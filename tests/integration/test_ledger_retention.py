@@ -7,9 +7,9 @@ from pathlib import Path
 from bed.fakes import FakeClock, new_job
 from bed.ledgers import SqliteHome
 
+from broadcastd.batch import Batch, Learned, OutcomeRow, SliceMark
 from broadcastd.delivery.retention import EVERY_S, FOLLOWERS_AT_ONCE, Retention
 from broadcastd.errcodes import Note
-from broadcastd.model import Batch, Learned, OutcomeRow, SliceMark
 from broadcastd.outcomes import Outcome
 
 RECIPIENTS = 20_000

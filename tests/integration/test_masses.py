@@ -10,6 +10,7 @@ import pytest
 from bed.fakes import T0, FakeClock, ScriptedChannel, ScriptedList, Told, new_job, open_job, settle_down
 from bed.ledgers import SqliteHome
 
+from broadcastd.batch import Batch, DeferralRow, GatheredRow, SliceMark
 from broadcastd.delivery import masses as subject
 from broadcastd.delivery.account_holds import AccountHolds
 from broadcastd.delivery.inline_audience import InlineAudience
@@ -19,14 +20,7 @@ from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.opt_outs import OptOuts
 from broadcastd.delivery.sender import Sender
 from broadcastd.errors import AudienceUnavailableError
-from broadcastd.model import (
-    WITH_ITS_CHUNK,
-    Batch,
-    Deferral,
-    DeferralRow,
-    GatheredRow,
-    SliceMark,
-)
+from broadcastd.model import WITH_ITS_CHUNK, Deferral
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.pushes import NewPush, PushKind, TextMessage
 from broadcastd.states import ChunkState, JobState

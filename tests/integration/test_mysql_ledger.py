@@ -17,11 +17,11 @@ from bed.ledgers import MysqlHome
 from bed.mariadb import PASSWORD, folder_of_servers, private_mariadb
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from broadcastd.batch import Batch, OutcomeRow
 from broadcastd.clock import to_ms
 from broadcastd.errors import LedgerInUseError, LedgerUnavailableError, LedgerVersionError
 from broadcastd.ledgers.migration import HEAD, Upgrade
 from broadcastd.ledgers.mysql import MysqlLedger, address, make, upgrade
-from broadcastd.model import Batch, OutcomeRow
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
 

@@ -8,6 +8,7 @@ import pytest
 from bed.fakes import OK, T0, FakeClock, FakeRecorder, ScriptedChannel, a_job, open_job
 from structlog.testing import capture_logs
 
+from broadcastd.batch import Learned
 from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import (
     DOUBT_S,
@@ -22,7 +23,7 @@ from broadcastd.delivery.slots import SharedParts
 from broadcastd.delivery.window import DEAF, HEARING
 from broadcastd.errcodes import Note
 from broadcastd.errors import LedgerUnavailableError
-from broadcastd.model import Deferral, Known, Learned, Lease
+from broadcastd.model import Deferral, Known, Lease
 from broadcastd.outcomes import Answer, Ended, Later, Outcome
 
 CLOSED = Known(closed_at=T0)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broadcastd.batch import Batch, OutcomeRow
 from broadcastd.clock import from_ms, to_ms
-from broadcastd.model import Batch, Books, OutcomeRow, Request, new_job_id
+from broadcastd.model import Books, Request, new_job_id
 from broadcastd.outcomes import Outcome
 
 MOMENTS = st.datetimes(datetime(2001, 9, 10), datetime(2400, 1, 1), timezones=st.just(UTC))

@@ -65,7 +65,7 @@ class AccountBuilder:
             ),
             gate=Gate(self._clock, name),
             lanes={channel: self._lane(name, settings, channel) for channel in settings.channels},
-            pace=Pace(pool.tasks, pool.sends_per_task),
+            pace=Pace(pool.tasks, pool.sends_per_task, transport.full_rate_per_s, transport.chunk),
             timezone=ZoneInfo(settings.timezone),
             max_gone_share=settings.audience.max_gone_share,
             on_unknown=settings.on_unknown or self._settings.ledger.on_unknown,

@@ -53,6 +53,12 @@ class Transport(Protocol):
         the latency."""
         ...
 
+    @property
+    def chunk(self) -> int:
+        """How many recipients of a slice are let through by one mark at the least: as many as a task asks
+        while a mark is written, and no more, since this is what a kill leaves in doubt."""
+        ...
+
     async def exchange(
         self, method: str, url: URL, body: bytes | None, may_ask: Callable[[], bool], most_bytes: int
     ) -> Raw | None:

@@ -12,7 +12,7 @@ from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
 from broadcastd.delivery.open_jobs import OpenJobs
-from broadcastd.delivery.slice_run import SMALLEST_CHUNK, SliceRun
+from broadcastd.delivery.slice_run import SliceRun
 from broadcastd.delivery.turns import Asking, Busy, deal, rotated, to_give_up
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.model import Lease
@@ -30,6 +30,8 @@ RENEWALS_A_LEASE = 4
 """How often a lease is renewed within its own length."""
 
 MOST_IN_A_SLICE = 500
+FEWEST_TO_SPLIT = 16
+"""A slice with fewer left is not worth another task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ class Dispatcher:
         splits, rows, jobs = [], [], []
         for _ in range(len(self._idle)):
             fullest = max(self._runs.values(), key=lambda run: run.spare, default=None)
-            if fullest is None or fullest.spare < 2 * SMALLEST_CHUNK:
+            if fullest is None or fullest.spare < FEWEST_TO_SPLIT:
                 break
             split, given = fullest.give_half()
             splits.append(split)

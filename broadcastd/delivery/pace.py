@@ -6,9 +6,6 @@ latency that counts is the shortest of late, since the longer ones include waiti
 
 import math
 
-FULL_RATE_PER_S = 12_000
-"""What one core sends through aiohttp (measured: 10,500 to 13,000); in flight = this x latency."""
-
 AT_START = 8
 """A task's sends in flight before any latency is known: the smallest write-ahead chunk anyway."""
 
@@ -19,8 +16,10 @@ WINDOW_S = 5.0
 class Pace:
     """Watches latencies; `sends_per_task` is the present number."""
 
-    def __init__(self, tasks: int, ceiling: int, full_rate_per_s: int = FULL_RATE_PER_S) -> None:
+    def __init__(self, tasks: int, ceiling: int, full_rate_per_s: int, chunk: int) -> None:
+        """`full_rate_per_s` and `chunk`: the transport's."""
         self._full_rate_per_s = full_rate_per_s
+        self._chunk = chunk
         self._tasks = tasks
         self._ceiling = ceiling
         self._window_ends_s = 0.0
@@ -28,6 +27,11 @@ class Pace:
         self._shortest_before_s = math.inf
         self.sends_per_task: int = min(AT_START, ceiling)
         self.in_flight = 0
+
+    @property
+    def chunk_size(self) -> int:
+        """How many recipients of a slice are let through by one mark."""
+        return max(self._chunk, self.sends_per_task)
 
     def started(self) -> None:
         """A send goes out."""

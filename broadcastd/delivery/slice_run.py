@@ -18,9 +18,6 @@ from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.model import Deferral, Lease, SliceMark, Split
 from broadcastd.outcomes import Halt
 
-SMALLEST_CHUNK = 8
-"""Of recipients that one mark lets through."""
-
 
 class SliceRun:
     """Sends one slice. `run` returns when nobody of it can be asked now."""
@@ -105,17 +102,13 @@ class SliceRun:
                 break
             asking.let_through(chunk)
             self._staff(group)
-            while asking.unanswered > self._chunk_size and not asking.stopping:
+            while asking.unanswered > self._pace.chunk_size and not asking.stopping:
                 asking.fewer.clear()
                 await asking.fewer.wait()
         asking.nobody_more()
 
-    @property
-    def _chunk_size(self) -> int:
-        return max(SMALLEST_CHUNK, self._pace.sends_per_task)
-
     def _next_chunk(self) -> tuple[list[Recipient], SliceMark]:
-        size = self._chunk_size
+        size = self._pace.chunk_size
         chunk = self._due_again(size) if self._put_off else []
         armed = [who.id for who in chunk]
         fresh = self._unasked[self._next : self._next + size - len(chunk)]

@@ -296,7 +296,7 @@ def open_job(
         FakeTokens(),
         Gate(clock),
         {one.name: Lane("default", one.name, clock, 960) for one in channels},
-        Pace(60, 16),
+        Pace(60, 16, 12_000, 8),
         ZoneInfo("Asia/Shanghai"),
         0.2,
         on_unknown,

@@ -53,7 +53,8 @@ async def test_a_retry_is_planned_although_the_cancelled_round_is_still_being_re
     channel = ScriptedChannel("custom")
     channels = {"custom": channel, "template": ScriptedChannel("template")}
     lanes = {name: Lane("default", name, clock, 60) for name in channels}
-    account = Account("default", channels, audience, FakeTokens(), Gate(clock), lanes, Pace(60, 16),
+    pace = Pace(60, 16, 12_000, 8)
+    account = Account("default", channels, audience, FakeTokens(), Gate(clock), lanes, pace,
                       ZoneInfo("Asia/Shanghai"), 0.2, OnUnknown.RESEND)  # fmt: skip
     jobs = OpenJobs(ledger, {"default": account}, clock, Told())
     planner = Planner(ledger, jobs, PoolSettings(tasks=1, slice_size=2), clock, asyncio.Event())

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcastd.delivery.pace import AT_START, FULL_RATE_PER_S, WINDOW_S, Pace
+from broadcastd.delivery.pace import AT_START, WINDOW_S, Pace
 
 
 def ended(pace, now_s, latency_s):
@@ -12,23 +12,23 @@ def ended(pace, now_s, latency_s):
 
 
 def needed(latency_s, tasks):
-    return math.ceil(FULL_RATE_PER_S * latency_s / tasks)
+    return math.ceil(12_000 * latency_s / tasks)
 
 
 def test_before_any_latency_is_known():
-    assert Pace(60, 16).sends_per_task == AT_START
-    assert Pace(60, 4).sends_per_task == 4
+    assert Pace(60, 16, 12_000, 8).sends_per_task == AT_START
+    assert Pace(60, 4, 12_000, 8).sends_per_task == 4
 
 
 def test_the_shortest_latency_of_late_counts():
-    pace = Pace(60, 100)
+    pace = Pace(60, 100, 12_000, 8)
     for latency_s in (0.4, 0.1, 0.3):
         ended(pace, 10, latency_s)
     assert pace.sends_per_task == needed(0.1, 60)
 
 
 def test_a_slower_api_is_noticed_after_two_windows():
-    pace = Pace(60, 1000)
+    pace = Pace(60, 1000, 12_000, 8)
     ended(pace, 100, 0.05)
     ended(pace, 100 + WINDOW_S, 0.5)
     assert pace.sends_per_task == needed(0.05, 60)
@@ -37,7 +37,7 @@ def test_a_slower_api_is_noticed_after_two_windows():
 
 
 def test_a_faster_api_is_noticed_at_once():
-    pace = Pace(60, 1000)
+    pace = Pace(60, 1000, 12_000, 8)
     ended(pace, 100, 0.5)
     ended(pace, 100.1, 0.05)
     assert pace.sends_per_task == needed(0.05, 60)
@@ -45,7 +45,7 @@ def test_a_faster_api_is_noticed_at_once():
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 60)), min_size=1), st.integers(1, 256))
 def test_it_is_never_none_and_never_above_the_ceiling(calls, ceiling):
-    pace = Pace(60, ceiling)
+    pace = Pace(60, ceiling, 12_000, 8)
     now_s = 50.0
     for after_s, latency_s in calls:
         now_s += after_s
@@ -54,7 +54,7 @@ def test_it_is_never_none_and_never_above_the_ceiling(calls, ceiling):
 
 
 def test_in_flight_counts_what_is_out():
-    pace = Pace(60, 16)
+    pace = Pace(60, 16, 12_000, 8)
     pace.started()
     pace.started()
     pace.ended(1, 0.1)
@@ -62,7 +62,7 @@ def test_in_flight_counts_what_is_out():
 
 
 def test_a_send_that_was_not_made_says_nothing_of_the_latency():
-    pace = Pace(60, 16)
+    pace = Pace(60, 16, 12_000, 8)
     pace.started()
     pace.ended(1.0, 0.08)
     before = pace.sends_per_task

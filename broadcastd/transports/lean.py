@@ -281,6 +281,7 @@ class LeanTransport:
 
     full_rate_per_s = 45_000
     """Half of what was measured: the other half of the core makes and records the messages."""
+    chunk = 32
 
     def __init__(self, settings: HttpSettings, connections: int) -> None:
         self._settings, self._most = settings, connections

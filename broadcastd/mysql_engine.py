@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from broadcastd import database_tls
 
-RECEIVED_BYTES = 128 * 1024
+RECEIVED_BYTES = 64 * 1024
 """Of an answer without end, what the system holds for its reader; it makes twice that of it."""
 
 

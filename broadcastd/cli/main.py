@@ -77,6 +77,7 @@ class Commands(click.Group):
         del ctx
         if name not in COMMANDS:
             return None
+        _import_structlog_without_rich()
         module, _, attribute = COMMANDS[name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
@@ -135,6 +136,17 @@ def main(arguments: list[str] | None = None) -> Any:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail(error, Exit.FAILED)
+
+
+def _import_structlog_without_rich() -> None:
+    """Else structlog imports rich where it is installed, for tracebacks that `log` does not write: 4 MB."""
+    if "structlog" in sys.modules or "rich" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment] # how Python is told that it is not to be imported
+    try:
+        importlib.import_module("structlog")
+    finally:
+        del sys.modules["rich"]
 
 
 def _spell_out_what_cannot_be_written() -> None:

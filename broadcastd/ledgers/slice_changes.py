@@ -1,5 +1,6 @@
 """Changes of slices: leasing, renewing, splitting, settling, recovering. Each runs inside a commit."""
 
+import bisect
 import dataclasses
 import secrets
 from collections.abc import Collection, Mapping, Sequence
@@ -10,9 +11,10 @@ import sqlalchemy as sa
 
 from broadcastd.batch import DeferralRow, OutcomeRow
 from broadcastd.clock import from_ms, to_ms
-from broadcastd.frozen import pack_ids, unpack_ids
+from broadcastd.frozen import pack_ids
 from broadcastd.ledgers import mass_changes, record_changes
-from broadcastd.ledgers.schema import deferrals, jobs, outcomes, slices
+from broadcastd.ledgers.schema import deferrals, jobs, slices
+from broadcastd.ledgers.slice_standing import PutOff, Standing, standing
 from broadcastd.model import Deferral, Lease, OnUnknown, Settled, Split
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JOB_CLOSING, JobState, SliceState
@@ -32,6 +34,39 @@ def _goes(job_no: "sa.ColumnElement[int]") -> "sa.ColumnElement[bool]":
     """Whether a slice's job goes on: nobody of a paused or cancelled one is leased."""
     running = jobs.c.state == JobState.RUNNING.value
     return sa.exists().where(jobs.c.no == job_no, running)
+
+
+# Built once, and each of them runs for every slice: SQLAlchemy builds a statement slower than SQLite runs it.
+_THE_SLICE = sa.and_(slices.c.job_no == sa.bindparam("job"), slices.c.no == sa.bindparam("the_no"))
+_DUE = (
+    sa.select(slices)
+    .where(
+        slices.c.state == SliceState.OPEN.value,
+        slices.c.job_no == sa.bindparam("job"),
+        slices.c.due_at <= sa.bindparam("now_ms"),
+        _goes(slices.c.job_no),
+    )
+    .order_by(slices.c.no)
+    .limit(sa.bindparam("share"))
+)
+_LEASE = (
+    sa.update(slices)
+    .where(_THE_SLICE)
+    .values(
+        state=SliceState.LEASED.value,
+        lease=sa.bindparam("token"),
+        owner=sa.bindparam("by"),
+        lease_until=sa.bindparam("until_ms"),
+    )
+)
+_HELD = _WITH_JOB.where(_THE_SLICE, slices.c.lease == sa.bindparam("token"))
+_LET_GO = (
+    sa.update(slices)
+    .where(_THE_SLICE)
+    .values(
+        state=sa.bindparam("then"), due_at=sa.bindparam("due_ms"), lease=None, owner=None, lease_until=None
+    )
+)
 
 
 def open_slices(connection: sa.Connection, now: datetime) -> Mapping[int, int]:
@@ -59,40 +94,30 @@ def lease(
     connection: sa.Connection, shares: Mapping[int, int], now: datetime, owner: str, until: datetime
 ) -> Sequence[Lease]:
     """See `Ledger.lease`."""
-    leases = []
+    leases: list[Lease] = []
     for job_no, share in shares.items():
-        query = (
-            sa.select(slices)
-            .where(
-                slices.c.state == SliceState.OPEN.value,
-                slices.c.job_no == job_no,
-                slices.c.due_at <= to_ms(now),
-                _goes(slices.c.job_no),
+        values = {"job": job_no, "now_ms": to_ms(now), "share": share}
+        rows = connection.execute(_DUE, values).all()
+        tokens = {row.no: secrets.randbits(62) for row in rows}
+        if rows:
+            of_owner = {"by": owner, "until_ms": to_ms(until), "job": job_no}
+            connection.execute(
+                _LEASE, [{**of_owner, "the_no": no, "token": token} for no, token in tokens.items()]
             )
-            .order_by(slices.c.no)
-            .limit(share)
-        )
-        for row in connection.execute(query).all():
-            leases.append(_lease_one(connection, row, owner, until))
+        seen = standing(connection, rows)
+        leases += [_leased(row, tokens[row.no], seen[row.no]) for row in rows]
     return leases
 
 
-def _lease_one(connection: sa.Connection, row: Any, owner: str, until: datetime) -> Lease:
-    token = secrets.randbits(62)
-    connection.execute(
-        sa.update(slices)
-        .where(slices.c.job_no == row.job_no, slices.c.no == row.no)
-        .values(state=SliceState.LEASED.value, lease=token, owner=owner, lease_until=to_ms(until))
-    )
+def _leased(row: Any, token: int, seen: Standing) -> Lease:
     waiting = tuple(
         _deferral(one, from_ms(one.due_at))
-        for one in _put_off(connection, row)
+        for one in seen.put_off
         if one.due_at < mass_changes.WITH_ITS_CHUNK_MS
     )
-    ids = tuple(unpack_ids(row.ids))
-    ended = _ended(connection, row)
-    unasked = tuple(one for one in ids if one not in ended and (row.mark is None or one > row.mark))
-    return Lease(row.job_no, row.no, token, ids, unasked, waiting, row.round)
+    left = seen.left
+    unasked = left if row.mark is None else left[bisect.bisect_right(left, row.mark) :]
+    return Lease(row.job_no, row.no, token, tuple(seen.ids), tuple(unasked), waiting, row.round)
 
 
 def renew(connection: sa.Connection, owner: str, now: datetime, until: datetime) -> None:
@@ -141,11 +166,11 @@ def split(connection: sa.Connection, one: Split, now: datetime, owner: str, unti
 
 def settle(connection: sa.Connection, lease: Lease, now: datetime) -> Settled:
     """See `Ledger.settle`. A lease that is no longer ours is left alone: `recover` looks after it."""
-    row = connection.execute(_WITH_JOB.where(_holds(lease))).one_or_none()
+    values = {"job": lease.job_no, "the_no": lease.slice_no, "token": lease.token}
+    row = connection.execute(_HELD, values).one_or_none()
     if row is None:
         return Settled(done=False)
-    _resolve_doubts(connection, row, now)
-    return _let_go(connection, row)
+    return _let_go(connection, row, _resolve_doubts(connection, row, now)[1])
 
 
 def recover(connection: sa.Connection, lost: "sa.ColumnElement[bool]", now: datetime) -> tuple[int, int]:
@@ -153,73 +178,47 @@ def recover(connection: sa.Connection, lost: "sa.ColumnElement[bool]", now: date
     rows = connection.execute(_WITH_JOB.where(slices.c.state == SliceState.LEASED.value, lost)).all()
     doubted = 0
     for row in rows:
-        doubted += _resolve_doubts(connection, row, now)
-        _let_go(connection, row)
+        doubtful, seen = _resolve_doubts(connection, row, now)
+        doubted += doubtful
+        _let_go(connection, row, seen)
     return len(rows), doubted
 
 
-def _let_go(connection: sa.Connection, row: Any) -> Settled:
+def _let_go(connection: sa.Connection, row: Any, seen: Standing) -> Settled:
     """End the lease of a slice in which nobody is in doubt."""
-    ended = _ended(connection, row)
-    left = [one for one in unpack_ids(row.ids) if one not in ended]
+    left = seen.left
     due_at = 0
     if left and row.mark is not None and left[-1] <= row.mark:
         # Nobody is left unasked: it is due when the first of those put off is.
-        due_at = min((one.due_at for one in _put_off(connection, row)), default=0)
+        due_at = min((one.due_at for one in seen.put_off), default=0)
     state = SliceState.OPEN if left else SliceState.DONE
-    connection.execute(
-        sa.update(slices)
-        .where(slices.c.job_no == row.job_no, slices.c.no == row.no)
-        .values(state=state.value, due_at=due_at, lease=None, owner=None, lease_until=None)
-    )
+    connection.execute(_LET_GO, {"job": row.job_no, "the_no": row.no, "then": state.value, "due_ms": due_at})
     return Settled(not left, from_ms(due_at) if left else None)
 
 
-def _ended(connection: sa.Connection, row: Any) -> set[int]:
-    """Who of a slice has an outcome of its round."""
-    in_slice = sa.and_(
-        outcomes.c.job_no == row.job_no,
-        outcomes.c.recipient_id.between(row.first_id, row.last_id),
-        outcomes.c.round >= row.round,
-    )
-    return set(connection.execute(sa.select(outcomes.c.recipient_id).where(in_slice)).scalars())
+def _standing(connection: sa.Connection, row: Any) -> Standing:
+    return standing(connection, [row])[row.no]
 
 
-def _put_off(connection: sa.Connection, row: Any) -> Sequence[Any]:
-    """The deferrals of a slice, the first due first.
-
-    Without who has an outcome: one that came late, under a lost lease, does not know of the deferral.
-    """
-    of_slice = sa.and_(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
-    has_ended = sa.exists().where(
-        outcomes.c.job_no == deferrals.c.job_no,
-        outcomes.c.recipient_id == deferrals.c.recipient_id,
-        outcomes.c.round >= row.round,
-    )
-    query = sa.select(deferrals).where(of_slice, ~has_ended)
-    query = query.order_by(deferrals.c.due_at, deferrals.c.recipient_id)
-    return connection.execute(query).all()
-
-
-def _deferral(row: Any, due_at: datetime) -> Deferral:
+def _deferral(row: PutOff, due_at: datetime) -> Deferral:
     return Deferral(row.recipient_id, due_at, row.channel_no, row.tries, row.doubts, row.refusals)
 
 
-def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> int:
-    """Count who of a slice is in doubt, and decide what becomes of them; how many they are.
+def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> tuple[int, Standing]:
+    """Count who of a slice is in doubt, and decide what becomes of them: (how many they are, how it stands).
 
     In doubt is who is at or below the mark, has no outcome and is not put off; and who is put off but armed.
     Counted here, in the commit that lets them be asked again.
     """
-    if row.mark is None:
-        return 0
-    ended = _ended(connection, row)
-    waiting = {one.recipient_id: one for one in _put_off(connection, row)}
+    seen = _standing(connection, row)
+    waiting = {one.recipient_id: one for one in seen.put_off}
     doubtful = [
         one
-        for one in unpack_ids(row.ids)
-        if one <= row.mark and one not in ended and (one not in waiting or waiting[one].armed)
+        for one in seen.left
+        if row.mark is not None and one <= row.mark and (one not in waiting or waiting[one].armed)
     ]
+    if not doubtful:
+        return 0, seen
     if OnUnknown(row.on_unknown) is OnUnknown.RESEND and JobState(row.job_state) not in JOB_CLOSING:
         again = []
         for one in doubtful:
@@ -231,7 +230,7 @@ def _resolve_doubts(connection: sa.Connection, row: Any, now: datetime) -> int:
     else:
         record_changes.count_doubts(connection, {row.job_no: len(doubtful)})
         _end(connection, row, doubtful, Outcome.UNKNOWN, now, deferred=waiting)
-    return len(doubtful)
+    return len(doubtful), _standing(connection, row)
 
 
 def _end(
@@ -266,14 +265,13 @@ def close(connection: sa.Connection, job_no: int, limit: int, now: datetime) -> 
 
 def _close_one(connection: sa.Connection, row: Any, now: datetime) -> None:
     """Who may have got the message is `unknown`; the others are `skipped`, or keep the former outcome."""
-    _resolve_doubts(connection, row, now)
-    waiting = {one.recipient_id: one for one in _put_off(connection, row)}
+    _, seen = _resolve_doubts(connection, row, now)
+    waiting = {one.recipient_id: one for one in seen.put_off}
     in_chunk = mass_changes.close_asked(connection, row.job_no, (row.first_id, row.last_id))
     asked = [one for one, deferral in waiting.items() if deferral.doubts or one in in_chunk]
     _end(connection, row, asked, Outcome.UNKNOWN, now, deferred=waiting)
     if row.round == 1:
-        ended = _ended(connection, row)
-        left = [one for one in unpack_ids(row.ids) if one not in ended]
+        left = _standing(connection, row).left
         _end(connection, row, left, Outcome.SKIPPED, now, deferred=waiting)
     of_slice = sa.and_(deferrals.c.job_no == row.job_no, deferrals.c.slice_no == row.no)
     connection.execute(sa.delete(deferrals).where(of_slice))

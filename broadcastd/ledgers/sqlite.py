@@ -36,6 +36,9 @@ than `sql.PATIENCE_S`: who waits behind another commit is told for certain that 
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 """The write-ahead file is cut back to this after a large change."""
 
+CACHE_KB = 4096
+"""Of each connection. What is written at one time lies in few pages; the kernel caches the rest."""
+
 
 class SqliteLedger(SqlLedger):
     """Implements `Ledger` on one file. An async context manager; `opening` tells what it found."""
@@ -160,7 +163,7 @@ def _engine(path: Path) -> sa.Engine:
         driver.isolation_level = None  # transactions are begun below: pysqlite would begin them too late
         driver.execute("PRAGMA journal_mode = WAL")
         driver.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
-        driver.execute("PRAGMA cache_size = -16384")
+        driver.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         driver.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
 
     @sa.event.listens_for(engine, "begin")

@@ -50,6 +50,8 @@ class Change:
 
     run: Callable[[sa.Connection], Any]
     future: "asyncio.Future[Any]"
+    urgent: bool = False
+    """Somebody waits for it at a socket."""
     result: Any = None
     error: BaseException | None = None
 

@@ -3,8 +3,8 @@
 import sys
 
 TURN_S = 0.0002
-"""Python's own is 5 ms. The ledger's thread lets go of the lock at each statement of SQLite, and while the event
-loop is busy it waits for so long to have it again: a commit of ten statements may take 100 ms.
+"""Python's own is 5 ms. The ledger's thread lets go of the lock at each statement of SQLite, and while the
+event loop is busy it waits for so long to have it again: a commit of ten statements may take 100 ms.
 
 While a job sends at full speed, this takes a quarter off the time to a reply; the job is as fast as before.
 """

@@ -103,7 +103,8 @@ class Writer:
         """What is to be committed next; nothing when all is, and it is closed.
 
         Those that somebody waits for at a socket take turns with the others, of which there are a few at a
-        time: while a job sends at full speed, a reply comes in two thirds of the time, and the job is as fast.
+        time. While a job sends at full speed, that takes a third off the time to a reply, and nothing from
+        the job.
         """
         self._sort_in()
         self._urgent_next = not self._urgent_next if self._urgent and self._others else bool(self._urgent)

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from broadcastd import __version__, garbage, open_files
+from broadcastd import __version__, garbage, interpreter_lock, open_files
 from broadcastd.activation import Inherited
 from broadcastd.building import Parts
 from broadcastd.clock import Clock, SystemClock
@@ -193,6 +193,7 @@ async def serve(settings: Settings, surroundings: Surroundings | None = None) ->
     """
     open_files.raise_limit()
     garbage.look_rarely()
+    interpreter_lock.short_turns()
     daemon = Daemon(settings, surroundings=surroundings)
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)

@@ -33,6 +33,10 @@ MOST_IN_A_SLICE = 500
 FEWEST_TO_SPLIT = 16
 """A slice with fewer left is not worth another task."""
 
+LEASED_AT_ONCE = 8
+"""Slices of one commit, 2 ms each: the first tasks begin while the others' slices are leased, and nobody at a
+socket waits for all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -195,7 +199,7 @@ class Dispatcher:
         if not self._idle:
             self._make_room(asking, busy)
             return FAIR_S
-        shares = deal(len(self._idle), asking, busy)
+        shares = deal(min(len(self._idle), LEASED_AT_ONCE), asking, busy)
         if shares:
             self._order.turned(shares)
             for lease in await self._ledger.lease(shares, now, now + self._lease):

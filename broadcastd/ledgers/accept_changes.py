@@ -39,7 +39,7 @@ _FIND_KEYS = (
     " WHERE account = ? AND kind = ? AND flag = ? AND `key` IN"
 )
 _DROP_KEY = "DELETE FROM job_keys WHERE account = ? AND kind = ? AND flag = ? AND `key` = ?"
-_FIND_NUMBERS = "SELECT id, no FROM jobs WHERE id IN"
+_LAST_NUMBER = "SELECT coalesce(max(no), 0) FROM jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +154,16 @@ def _repeat(owners: Mapping[Identity, _Owner], key: _Key | None) -> Accepted | B
 def _insert(connection: sa.Connection, offers: Sequence[Offer]) -> Sequence[Job]:
     if not offers:
         return ()
-    _write(connection, "jobs", [job_row(offer.job) for offer in offers])
-    ids = [offer.job.id for offer in offers]
-    found = _run(connection, f"{_FIND_NUMBERS} {_marks(ids)}", ids)
-    numbers = {_text(one): no for one, no in found}
+    # Nobody else inserts jobs. Asked for afterwards, the numbers would be a row each: SQLite's driver lets go
+    # of the interpreter lock at every row.
+    ((last,),) = _run(connection, _LAST_NUMBER, ())
+    numbered = list(enumerate(offers, last + 1))
+    _write(connection, "jobs", [{"no": no, **job_row(offer.job)} for no, offer in numbered])
     first_round = [
-        {"job_no": numbers[offer.job.id], "no": 1, "accepted_at": to_ms(offer.job.accepted_at)}
-        for offer in offers
+        {"job_no": no, "no": 1, "accepted_at": to_ms(offer.job.accepted_at)} for no, offer in numbered
     ]
     _write(connection, "rounds", first_round)
-    return [_as_it_is(connection, numbers[offer.job.id], offer) for offer in offers]
+    return [_as_it_is(connection, no, offer) for no, offer in numbered]
 
 
 def _as_it_is(connection: sa.Connection, no: int, offer: Offer) -> Job:

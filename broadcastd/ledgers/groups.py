@@ -50,6 +50,8 @@ class Change:
 
     run: Callable[[sa.Connection], Any]
     future: "asyncio.Future[Any]"
+    urgent: bool = False
+    """Somebody waits for it at a socket."""
     result: Any = None
     error: BaseException | None = None
 
@@ -72,6 +74,7 @@ def run_group(connection: sa.Connection, group: Sequence[Change], name: str) -> 
 
     Raises one of DATABASE_ERRORS: then nothing of the group may be committed.
     """
+    _begin(connection)
     try:
         _run_all(connection, group)
     except DATABASE_ERRORS:
@@ -80,9 +83,17 @@ def run_group(connection: sa.Connection, group: Sequence[Change], name: str) -> 
     # now that each is run in a savepoint of its own, from the beginning.
     except Exception:
         connection.rollback()
+        _begin(connection)
         for change in group:
             _run_apart(connection, change)
     meta_values.put(connection, **{COMMIT: name})
+
+
+def _begin(connection: sa.Connection) -> None:
+    # SQLAlchemy would begin with the first statement that it sees: it does not see those on the driver's own
+    # connection, and each of them would be a transaction.
+    if not connection.in_transaction():
+        connection.begin()
 
 
 def _run_all(connection: sa.Connection, group: Sequence[Change]) -> None:

@@ -10,6 +10,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -33,6 +34,8 @@ from broadcastd.metrics import Commits
 T = TypeVar("T")
 
 MOST_IN_A_GROUP = 500
+MOST_OTHERS = 8
+"""Changes of a commit that nobody waits for at a socket: each takes 2 to 20 ms."""
 LOOK_AGAIN_S = 1.0
 
 
@@ -44,6 +47,11 @@ class Writer:
         self._commits = commits or Commits()
         self._loop = asyncio.get_running_loop()
         self._waiting: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
+        """None: nothing more will come."""
+        self._urgent: list[Change] = []
+        self._others: deque[Change] = deque()
+        self._urgent_next = False
+        self._all_came = False
         self._closing = threading.Event()
         self._names = CommitNames()
         self.trouble = ""
@@ -60,7 +68,7 @@ class Writer:
         After `patience_s` it raises too: the change may still come to be on disk then.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.put(Change(change, future))
+        self._waiting.put(Change(change, future, urgent=patience_s is not None))
         return await confirmed(future, patience_s, lambda: self.trouble)
 
     async def close(self) -> None:
@@ -86,27 +94,38 @@ class Writer:
             self.ended.set_result(None)
 
     def _work(self) -> None:
-        while True:
-            group, last = self._next_group()
-            if group:
-                self._commit(group)
-                with contextlib.suppress(RuntimeError):  # as above
-                    self._loop.call_soon_threadsafe(hand_out, group)
-            if last:
-                return
+        while group := self._next_group():
+            self._commit(group)
+            with contextlib.suppress(RuntimeError):  # as above
+                self._loop.call_soon_threadsafe(hand_out, group)
 
-    def _next_group(self) -> tuple[list[Change], bool]:
-        group: list[Change] = []
-        change = self._waiting.get()
-        while change is not None:
-            group.append(change)
-            if len(group) >= MOST_IN_A_GROUP:
-                return group, False
+    def _next_group(self) -> list[Change]:
+        """What is to be committed next; nothing when all is, and it is closed.
+
+        Those that somebody waits for at a socket take turns with the others, of which there are a few at a
+        time. While a job sends at full speed, that takes a third off the time to a reply, and nothing from
+        the job.
+        """
+        self._sort_in()
+        self._urgent_next = not self._urgent_next if self._urgent and self._others else bool(self._urgent)
+        if self._urgent_next:
+            group, self._urgent = self._urgent, []
+            return group
+        return [self._others.popleft() for _ in range(min(len(self._others), MOST_OTHERS))]
+
+    def _sort_in(self) -> None:
+        """Take all that waits; wait for something when there is nothing to do."""
+        while not self._all_came and len(self._urgent) < MOST_IN_A_GROUP:
             try:
-                change = self._waiting.get_nowait()
+                change = self._waiting.get(block=not (self._urgent or self._others))
             except queue.Empty:
-                return group, False
-        return group, True
+                return
+            if change is None:
+                self._all_came = True
+            elif change.urgent:
+                self._urgent.append(change)
+            else:
+                self._others.append(change)
 
     def _commit(self, group: list[Change]) -> None:
         name = self._names.next()

@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from broadcastd.errors import LedgerSilentError, LedgerUnavailableError
+from broadcastd.errors import JobEndedError, LedgerSilentError, LedgerUnavailableError
 from broadcastd.ledgers import writer as writer_module
+from broadcastd.ledgers.groups import Alike
 from broadcastd.ledgers.schema import jobs, metadata
 from broadcastd.ledgers.writer import Writer
 
@@ -146,3 +147,90 @@ async def test_a_writer_that_hangs_is_silent_and_does_not_say_that_something_is_
     goes_on.set()
     assert await hanging
     await writer.run(lambda _: None, 30)
+
+
+# -- groups ------------------------------------------------------------------------------------------------
+
+
+def on_the_driver(connection):
+    """As the recorder's statements are run, and those of accepted jobs."""
+    connection.connection.driver_connection.execute("UPDATE jobs SET in_doubt = in_doubt + 1")
+    return "counted"
+
+
+def refused(connection):
+    on_the_driver(connection)
+    raise JobEndedError
+
+
+def broken(connection):
+    on_the_driver(connection)
+    raise ZeroDivisionError
+
+
+async def test_statements_on_the_drivers_own_connection_are_in_the_transaction_too(writer, disk, tmp_path):
+    disk.script = ["before"]
+    with pytest.raises(LedgerUnavailableError):
+        await writer.run(on_the_driver)
+    assert counted(tmp_path) == 0
+
+
+@pytest.mark.parametrize(("change", "error"), [(refused, JobEndedError), (broken, ZeroDivisionError)])
+async def test_what_one_wrote_before_it_was_refused_is_undone_and_the_others_stand(
+    writer, tmp_path, change, error
+):
+    changes = [on_the_driver, change, count_one, on_the_driver]
+    results = await asyncio.gather(*map(writer.run, changes), return_exceptions=True)
+    assert [isinstance(one, error) for one in results] == [False, True, False, False]
+    assert counted(tmp_path) == 3
+
+
+class Together:
+    """Changes that are made together; keeps how many were at a time."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def make(self, connection, items):
+        self.sizes.append(len(items))
+        for item in items:
+            if item == "bug":
+                raise ZeroDivisionError
+            on_the_driver(connection)
+        return [JobEndedError() if item == "refused" else item for item in items]
+
+
+@pytest.fixture
+def together():
+    return Together()
+
+
+async def made(writer, together, items):
+    # Whatever comes while the first is committed waits for the same commit.
+    loop, began, blocked = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def block(_):
+        loop.call_soon_threadsafe(began.set)
+        blocked.wait(30)
+
+    first = asyncio.create_task(writer.run(block))
+    await began.wait()
+    some = [asyncio.create_task(writer.run(Alike(together.make, item))) for item in items]
+    await asyncio.sleep(0)
+    blocked.set()
+    await first
+    return await asyncio.gather(*some, return_exceptions=True)
+
+
+async def test_changes_that_are_alike_are_made_together_and_refused_one_by_one(writer, together, tmp_path):
+    results = await made(writer, together, ["a", "refused", "b"])
+    assert (results[0], results[2]) == ("a", "b")
+    assert isinstance(results[1], JobEndedError)
+    assert together.sizes == [3]
+    assert counted(tmp_path) == 3
+
+
+async def test_a_bug_in_one_of_those_that_are_alike_leaves_the_others_alone(writer, together, tmp_path):
+    results = await made(writer, together, ["a", "bug", "b"])
+    assert [type(one) for one in results] == [str, ZeroDivisionError, str]
+    assert counted(tmp_path) == 2

@@ -113,7 +113,6 @@ class ConfinedDaemon(DaemonProcess):
             )  # fmt: skip
 
 
-@pytest.mark.xdist_group("mariadb")
 def test_a_job_under_the_unit_s_own_limits(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
     with counting_endpoint() as endpoint:
         daemon = ConfinedDaemon(tmp_path, endpoint.url, mariadb_site(mariadb, 200))

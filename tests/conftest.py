@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 from bed.daemon import DaemonProcess
@@ -14,6 +15,10 @@ from bed.mariadb import PrivateMariaDb, folder_of_servers, private_mariadb
 from bed.scripted import Run, run_command
 from bed.warm import warm_starts
 from structlog._config import BoundLoggerLazyProxy
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

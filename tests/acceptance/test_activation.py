@@ -34,7 +34,8 @@ class SocketDaemon(DaemonProcess):
         self._listening = listening
         self.name = "LISTEN_FDNAMES=broadcastd"
 
-    def launch(self) -> None:
+    def launch(self, *, cold: bool = False) -> None:
+        del cold
         fd = self._listening.fileno()
         command = [sys.executable, "-m", "broadcastd", "run", "-c", str(self.settings)]
         with (self.folder / "daemon.log").open("ab") as log:

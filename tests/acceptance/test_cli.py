@@ -154,7 +154,6 @@ def test_ledger_init(tmp_path: Path, daemon: DaemonProcess) -> None:
     assert "already" in broadcastd("ledger", "init", "-c", tmp_path / "b.toml").stdout
 
 
-@pytest.mark.xdist_group("mariadb")
 def test_ledger_init_in_mariadb(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
     database = mariadb.new_database()
     (tmp_path / "url").write_text(mariadb.url_of(database))

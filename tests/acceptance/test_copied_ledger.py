@@ -205,7 +205,7 @@ def test_plain_restarts_and_kills_never_look_like_a_copy(tmp_path: Path, long_ru
                 for name in ("ledger.db-shm", "ledger.db.lock"):
                     (tmp_path / name).unlink(missing_ok=True)
                 if number % 3 == 0:
-                    daemon.launch()
+                    daemon.launch(cold=True)
                     time.sleep(0.15 * (1 + number % 5))  # the moment of the kill is what is varied
                     daemon.kill()
                 daemon.start()
@@ -227,7 +227,7 @@ def test_a_first_start_that_is_killed_at_any_moment_is_no_copy(tmp_path: Path, l
             folder.mkdir()
             daemon = DaemonProcess(folder, endpoint.url, site)
             try:
-                daemon.launch()
+                daemon.launch(cold=True)
                 _kill_during_first_start(daemon, number)
                 daemon.start()
                 assert daemon.call({"op": "info"})["ledger"] == "ok"

@@ -20,8 +20,6 @@ from bed.ports import eventually
 from bed.proxy import DatabaseProxy, database_proxy, through
 from bed.site import TOKEN, mariadb_site
 
-pytestmark = pytest.mark.xdist_group("mariadb")
-
 FOLLOWERS = 3000
 FRESH = "fresh-token-of-the-site"
 STALE = b'{"errcode":42001,"errmsg":"access_token expired rid: 1-2-3"}'

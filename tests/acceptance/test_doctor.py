@@ -17,8 +17,6 @@ from bed.site import TOKEN, mariadb_site, openid
 from broadcastd.cli.doctor import doctor
 from broadcastd.doctor.checks import CHECKS
 
-pytestmark = pytest.mark.xdist_group("mariadb")
-
 PAGE = Path(__file__).parents[2].joinpath("docs/monitoring.md").read_text(encoding="utf-8")
 FOLLOWERS = 3000
 FRAME_TOKEN = "t0ken-of-the-frames"

@@ -103,9 +103,6 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
             daemon.close()
 
 
-pytestmark = pytest.mark.xdist_group("errcodes")
-
-
 def rows_with(*actions: Action) -> list[int]:
     return [code for code, meaning in MEANINGS.items() if meaning.action in actions]
 

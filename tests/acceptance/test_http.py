@@ -12,7 +12,6 @@ from bed.ports import eventually
 from bed.site import openid, sqlite_site
 from bed.wire import RawClient
 
-pytestmark = pytest.mark.xdist_group("http")
 FOLLOWERS = 40
 
 

@@ -65,7 +65,6 @@ def files(root: Path) -> dict[str, tuple[int, float]]:
     return found
 
 
-@pytest.mark.xdist_group("install")
 def test_everything_is_in_place(machine: Path) -> None:
     assert sorted(path.name for path in (machine / "etc/systemd/system").iterdir()) == UNITS
     for name in (
@@ -81,7 +80,6 @@ def test_everything_is_in_place(machine: Path) -> None:
     assert re.fullmatch(r"broadcastd, version \d+\.\d+\.\d+\n", command(machine, "--version"))
 
 
-@pytest.mark.xdist_group("install")
 def test_the_settings_are_for_the_service(machine: Path) -> None:
     settings = machine / "etc/broadcastd/broadcastd.toml"
     ledger = tomllib.loads(settings.read_text(encoding="utf-8"))["ledger"]
@@ -99,7 +97,6 @@ def test_the_settings_are_for_the_service(machine: Path) -> None:
         assert (machine / "var/lib/broadcastd").stat().st_uid != 0
 
 
-@pytest.mark.xdist_group("install")
 def test_run_again_it_changes_nothing(machine: Path) -> None:
     before = files(machine)
     said = install(machine)
@@ -108,7 +105,6 @@ def test_run_again_it_changes_nothing(machine: Path) -> None:
     assert files(machine) == before
 
 
-@pytest.mark.xdist_group("install")
 def test_once_the_settings_are_usable_it_says_how_to_start(machine: Path) -> None:
     settings = machine / "etc/broadcastd/broadcastd.toml"
     text = settings.read_text(encoding="utf-8")
@@ -127,7 +123,6 @@ def test_once_the_settings_are_usable_it_says_how_to_start(machine: Path) -> Non
     assert not dropin.exists()
 
 
-@pytest.mark.xdist_group("install")
 def test_a_further_daemon(machine: Path) -> None:
     assert "--port N says where it listens" in install(machine, "--instance", "shop", code=2)
     said = install(machine, "--instance", "shop", "--port", "9290")
@@ -143,7 +138,6 @@ def test_a_further_daemon(machine: Path) -> None:
     assert command(machine, "--version"), "the first one is untouched"
 
 
-@pytest.mark.xdist_group("install")
 def test_without_systemd_the_settings_can_be_started_and_cron_is_silent(machine: Path) -> None:
     path, rotation = machine / "etc/broadcastd/cron.toml", machine / "etc/logrotate.d/broadcastd"
     options = ("--without-systemd", "--instance", "cron", "--port", "9390")
@@ -169,7 +163,6 @@ def test_without_systemd_the_settings_can_be_started_and_cron_is_silent(machine:
         rotation.unlink(missing_ok=True)
 
 
-@pytest.mark.xdist_group("install")
 def test_uninstalled_the_settings_and_the_ledger_stay(machine: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(machine, root, symlinks=True)

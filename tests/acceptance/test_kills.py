@@ -78,7 +78,7 @@ class Bed:
     def start(self) -> None:
         """Start; now and then killed once more before it answers, so in the middle of its recovery."""
         if self.chance.random() < 0.3:
-            self.daemon.launch()
+            self.daemon.launch(cold=True)
             # The moment itself is what is drawn: the start takes about so long.
             time.sleep(self.chance.uniform(0.2, 1.0))
             self.daemon.kill()

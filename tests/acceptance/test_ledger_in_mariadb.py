@@ -16,8 +16,6 @@ from bed.site import openid, sqlite_site
 
 from broadcastd.ledgers.mysql_link import lock_name
 
-pytestmark = pytest.mark.xdist_group("mariadb")
-
 
 def _kill_after(daemon: DaemonProcess, endpoint: CountingEndpoint, job: str, calls: int) -> None:
     until = endpoint.calls + calls

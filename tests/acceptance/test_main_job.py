@@ -4,7 +4,6 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
 from bed.daemon import daemon_process
 from bed.endpoint import OK, counting_endpoint
 from bed.mariadb import PrivateMariaDb
@@ -12,7 +11,6 @@ from bed.ports import eventually
 from bed.site import mariadb_site, sqlite_site
 
 
-@pytest.mark.xdist_group("mariadb")
 def test_30_000_followers_in_mariadb_each_get_the_text_once(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
     with (
         counting_endpoint() as endpoint,

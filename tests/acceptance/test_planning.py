@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
 from bed.daemon import daemon_process
 from bed.endpoint import counting_endpoint
 from bed.mariadb import PrivateMariaDb
@@ -22,7 +21,6 @@ def _rows(ledger: Path, sql: str) -> list[Any]:
         return database.execute(sql).fetchall()
 
 
-@pytest.mark.xdist_group("mariadb")
 def test_a_kill_while_the_audience_is_read_freezes_nobody_twice(
     tmp_path: Path, mariadb: PrivateMariaDb
 ) -> None:

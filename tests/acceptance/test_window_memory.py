@@ -92,7 +92,6 @@ def test_the_second_job_asks_hardly_anybody_outside_the_window_by_custom(
         assert f"{second['calls_saved']:,} that WeChat would have refused" in said
 
 
-@pytest.mark.xdist_group("mariadb")
 def test_a_ledger_in_mariadb_remembers_too(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
     url = mariadb.url_of(mariadb.new_database())
     with counting_endpoint() as endpoint:

@@ -92,19 +92,19 @@ class DaemonProcess:
 
     def start(self) -> None:
         """Start, and return once it answers."""
-        if self.warm is None or self.cold or self.python != sys.executable:
-            self.launch()
-        else:
-            with (self.folder / "daemon.log").open("ab") as log:
-                self.process = self.warm.run(["run", "-c", str(self.settings)], log.fileno())
+        self.launch()
         eventually(self._answers, 30, "the daemon answers")
 
-    def launch(self) -> None:
-        """Start by the real command, and return at once."""
+    def launch(self, *, cold: bool = False) -> None:
+        """Start, and return at once. `cold`: by the real command, for who kills it while it starts."""
         with (self.folder / "daemon.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.python, "-m", "broadcastd", "run", "-c", str(self.settings)], stdout=log, stderr=log
-            )
+            words = ["run", "-c", str(self.settings)]
+            if self.warm is None or cold or self.cold or self.python != sys.executable:
+                self.process = subprocess.Popen(
+                    [self.python, "-m", "broadcastd", *words], stdout=log, stderr=log
+                )
+            else:
+                self.process = self.warm.run(words, log.fileno())
 
     def _answers(self) -> bool:
         assert self.process is not None

@@ -124,5 +124,5 @@ LEDGERS: Mapping[str, Callable[[pytest.FixtureRequest], MakeHome]] = {
 }
 LEDGER_PARAMS = (
     pytest.param("sqlite"),
-    pytest.param("mysql", marks=pytest.mark.xdist_group("mariadb")),
+    "mysql",
 )

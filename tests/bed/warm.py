@@ -2,7 +2,7 @@
 
 One process a worker has imported them, and does nothing but fork. Each child is a process with the arguments,
 folder, environment and files of its own, from the program's first line to its exit. What a start costs or
-survives, what it takes of memory, and `/proc/PID/cmdline` need a real one: `launch`, `cold=True`.
+survives, what it takes of memory, and `/proc/PID/cmdline` need a real one: `cold=True`.
 """
 
 import gc

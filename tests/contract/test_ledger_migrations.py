@@ -36,8 +36,6 @@ from broadcastd.ledgers import migration, sqlite
 from broadcastd.ledgers.migration import HEAD, Age, Found
 from broadcastd.ledgers.schema import metadata
 
-pytestmark = pytest.mark.xdist_group("mariadb")
-
 Change = Callable[[sa.Connection], None]
 NOW = datetime(2026, 11, 24, 13, 45, tzinfo=UTC)
 NOW_MS = round(NOW.timestamp() * 1000)

@@ -12,9 +12,7 @@ from broadcastd.pushes import PushKind
 from broadcastd.settings import AudienceSettings
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("mariadb", marks=pytest.mark.xdist_group("mariadb"))], autouse=True
-)
+@pytest.fixture(params=["sqlite", "mariadb"], autouse=True)
 async def database(request, tmp_path):
     if request.param == "sqlite":
         url = sqlite_site(tmp_path / "site.db", 5)

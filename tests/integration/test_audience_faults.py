@@ -18,8 +18,6 @@ from broadcastd.audiences.token_table import TableTokenSource
 from broadcastd.errors import AudienceUnavailableError, TokenUnavailableError
 from broadcastd.settings import DEFAULT_TOKEN_QUERY, AccountSettings
 
-pytestmark = pytest.mark.xdist_group("mariadb")
-
 NOW = datetime(2026, 1, 31, 16, 30, tzinfo=UTC)
 FOLLOWERS = 20_000
 QUERY_TIMEOUT_S = 0.4

@@ -13,8 +13,6 @@ from bed.site import mariadb_site, openid
 
 from broadcastd.doctor.finding import Verdict
 
-pytestmark = pytest.mark.xdist_group("mariadb")
-
 ROWS = 3000
 """More than may be read for a slice unnoticed (queries.FEW_ROWS)."""
 OK, WARN, FAIL, SKIPPED = Verdict.OK, Verdict.WARN, Verdict.FAIL, Verdict.SKIPPED

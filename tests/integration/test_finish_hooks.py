@@ -103,7 +103,7 @@ INSERT INTO task (id, status) VALUES ('post-17', 1), ('post-18', 1);
 """
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.xdist_group("mariadb"))])
+@pytest.fixture(params=["sqlite", "mariadb"])
 async def database(request, tmp_path):
     if request.param == "sqlite":
         url = sqlite_site(tmp_path / "site.db", 1)

@@ -25,8 +25,6 @@ from broadcastd.ledgers.mysql import MysqlLedger, address, make, upgrade
 from broadcastd.outcomes import Outcome
 from broadcastd.states import JobState
 
-pytestmark = pytest.mark.xdist_group("mariadb")
-
 NO_WINDOW = timedelta(0)
 
 

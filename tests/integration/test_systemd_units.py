@@ -103,7 +103,8 @@ def test_nothing_makes_it_give_up() -> None:
 class ConfinedDaemon(DaemonProcess):
     """The daemon under the limits of its unit."""
 
-    def launch(self) -> None:
+    def launch(self, *, cold: bool = False) -> None:
+        del cold
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, confined.__file__, SYSTEMD / "broadcastd.service",
@@ -112,10 +113,9 @@ class ConfinedDaemon(DaemonProcess):
             )  # fmt: skip
 
 
-@pytest.mark.xdist_group("mariadb")
 def test_a_job_under_the_unit_s_own_limits(tmp_path: Path, mariadb: PrivateMariaDb) -> None:
     with counting_endpoint() as endpoint:
-        daemon = ConfinedDaemon(tmp_path, endpoint.url, mariadb_site(mariadb, 200), cold=True)
+        daemon = ConfinedDaemon(tmp_path, endpoint.url, mariadb_site(mariadb, 200))
         try:
             daemon.start()
             assert daemon.process is not None

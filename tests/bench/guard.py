@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from bench.bare_side import TUNED
 from bench.rounds import Found, Runs, ratio
 
-RATE, CPU = 0.15, 0.10
-"""So much worse a ratio may be: of rates, which what else runs on the machine disturbs most; of CPU time."""
-FRAMES = 0.30
-"""The same of frames, whose callers take their share of the machine."""
+KINDS = (("rate", "per_s", "per_s", 0.2), ("CPU", "cpu_us", "cpu_us", 0.1))
+"""What is compared with what of the bare loop, and so much worse it may be.
+
+What else runs on the machine disturbs rates more than CPU time.
+"""
+FRAME_KINDS = (("rate", "frames_per_s", "per_s", 0.5), ("CPU", "frame_cpu_us", "cpu_us", 0.15))
+"""The same of frames: their callers and their commits take their share of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,8 @@ def _group(group: str, then: Found, now: Found) -> Iterator[Compared]:
     for side, runs in now[group].items():
         if side == TUNED:
             continue
-        is_frames = base != group
-        quantity = "frames_per_s" if is_frames else "per_s"
         before, bare = then.get(group, {}).get(side, []), then.get(base, {}).get(TUNED, [])
-        kinds = [("rate", quantity, "per_s", FRAMES if is_frames else RATE)]
-        if not is_frames:
-            kinds.append(("CPU", "cpu_us", "cpu_us", CPU))
-        for kind, one, other, tolerance in kinds:
+        for kind, one, other, tolerance in KINDS if base == group else FRAME_KINDS:
             yield Compared(
                 f"{group}: {side}, {kind} ÷ bare loop",
                 _across(before, bare, one, other) if before and bare else None,

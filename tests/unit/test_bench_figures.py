@@ -84,10 +84,11 @@ def test_the_guard_bears_noise_and_finds_what_is_worse() -> None:
 
 def test_the_guard_compares_frames_with_the_bare_loop_too() -> None:
     then, now = _found(ours=[9000], bare=[10_000]), _found(ours=[4500], bare=[5000])
-    then["frames"], now["frames"] = {"50": [{"frames_per_s": 2000}]}, {"50": [{"frames_per_s": 1000}]}
+    then["frames"] = {"50": [{"frames_per_s": 2000, "frame_cpu_us": 400}]}
+    now["frames"] = {"50": [{"frames_per_s": 1000, "frame_cpu_us": 800}]}
     assert not any(one.is_worse for one in guard.compare(then, now)), "the machine was half as fast"
-    now["frames"]["50"][0]["frames_per_s"] = 600
-    assert [one.is_worse for one in guard.compare(then, now)] == [False, False, True]
+    now["frames"]["50"][0]["frame_cpu_us"] = 1000
+    assert [one.is_worse for one in guard.compare(then, now)] == [False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Measures what broadcastd costs. Without names: the usual scenarios; docs/performance.md is written anew."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,8 @@ def is_special(chosen: argparse.Namespace) -> bool:
 def main() -> None:
     """Measure what is asked for."""
     chosen = arguments(sys.argv[1:])
+    # So that the servers are stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if chosen.redraw:
         write_page(read(FIGURES))
         return

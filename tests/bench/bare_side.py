@@ -12,7 +12,9 @@ FULL_RATE_PER_S = 12_000
 NAIVE_IN_FLIGHT = 100
 """As many as aiohttp's own connector lets through at once."""
 SWEPT_S = 1.0
-"""A try lasts about so long."""
+"""A try lasts about so long …"""
+TRIES = 2
+"""… and the better of so many counts: a number that was only disturbed must not lose."""
 
 
 def run_bare(kind: str, api: str, recipients: int, in_flight: int) -> Values:
@@ -34,12 +36,12 @@ def best_in_flight(api: str, latency_ms: int, recipients: int) -> int:
     """
     needed = FULL_RATE_PER_S * latency_ms / 1000
     around = [16, 32, 64] if not latency_ms else [round(needed * one) for one in (0.25, 0.5, 1.0, 1.5)]
-    tries = sorted({min(one, recipients) for one in around})
-    if len(tries) == 1:
-        return tries[0]
-    enough = min(recipients, max(round(FULL_RATE_PER_S * SWEPT_S), 4 * tries[-1]))
-    runs = {one: run_bare("tuned", api, enough, one) for one in tries}
-    best = min(tries, key=lambda one: runs[one]["sent_s" if latency_ms else "cpu_us"])
-    seen = ", ".join(f"{one}: {run['per_s']:,.0f}/s ({run['cpu_us']:.0f} µs)" for one, run in runs.items())
+    numbers = sorted({min(one, recipients) for one in around})
+    enough = min(recipients, max(round(FULL_RATE_PER_S * SWEPT_S), 4 * numbers[-1]))
+    decides = "sent_s" if latency_ms else "cpu_us"
+    tries = [(one, run_bare("tuned", api, enough, one)) for _ in range(TRIES) for one in numbers]
+    tries.sort(key=lambda one: one[1][decides])
+    best = tries[0][0]
+    seen = ", ".join(f"{one}: {run['per_s']:,.0f}/s ({run['cpu_us']:.0f} µs)" for one, run in tries)
     print(f"  in flight at {latency_ms} ms: {seen}; best {best}", file=sys.stderr, flush=True)
     return best

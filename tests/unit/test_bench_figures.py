@@ -82,12 +82,21 @@ def test_the_guard_bears_noise_and_finds_what_is_worse() -> None:
     assert not any(one.is_worse for one in guard.compare({}, slower)), "nothing was measured before"
 
 
+def test_a_disturbed_round_is_not_what_the_guard_looks_at() -> None:
+    then = _found(ours=[9000, 9000], bare=[10_000, 10_000])
+    assert not any(
+        one.is_worse for one in guard.compare(then, _found(ours=[2000, 9000], bare=[10_000, 3000]))
+    )
+    assert all(one.is_worse for one in guard.compare(then, _found(ours=[5000, 4000], bare=[3000, 10_000])))
+
+
 def test_the_guard_compares_frames_with_the_bare_loop_too() -> None:
     then, now = _found(ours=[9000], bare=[10_000]), _found(ours=[4500], bare=[5000])
-    then["frames"], now["frames"] = {"50": [{"frames_per_s": 2000}]}, {"50": [{"frames_per_s": 1000}]}
+    then["frames"] = {"50": [{"frames_per_s": 2000, "frame_cpu_us": 400}]}
+    now["frames"] = {"50": [{"frames_per_s": 1000, "frame_cpu_us": 800}]}
     assert not any(one.is_worse for one in guard.compare(then, now)), "the machine was half as fast"
-    now["frames"]["50"][0]["frames_per_s"] = 600
-    assert [one.is_worse for one in guard.compare(then, now)] == [False, False, True]
+    now["frames"]["50"][0]["frame_cpu_us"] = 1000
+    assert [one.is_worse for one in guard.compare(then, now)] == [False, False, False, True]
 
 
 @pytest.mark.parametrize(

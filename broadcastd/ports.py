@@ -298,6 +298,11 @@ class TokenSource(Protocol):
         """Why none can be had, from the first failure until one is there; else empty."""
         ...
 
+    @property
+    def present(self) -> str | None:
+        """The cached token; None: the next `token` fetches one, or says why there is none."""
+        ...
+
     async def token(self) -> str:
         """The present token, cached. Raises TokenUnavailableError, with a pause that grows.
 

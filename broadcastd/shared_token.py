@@ -56,6 +56,11 @@ class SharedToken(ABC):
         """See `TokenSource`."""
         return self._words if self._present is None else ""
 
+    @property
+    def present(self) -> str | None:
+        """See `TokenSource`."""
+        return self._present
+
     async def token(self) -> str:
         """See `TokenSource`."""
         while self._present is None:

@@ -94,7 +94,8 @@ class Stream:
         if not (self._ticket and self._queue) or of.one_by_one or of.many > self._pace.sends_per_task:
             return None
         now_s = self._clock.monotonic_s()
-        if not (self._gate.is_wide_open(now_s) and of.may_ask()):
+        is_present = self._account.tokens.present == self._token  # it may have been renewed ahead of its end
+        if not (is_present and self._gate.is_wide_open(now_s) and of.may_ask()):
             return None
         who = self._queue.popleft()
         if self._opt_outs is not None:

@@ -42,7 +42,11 @@ template_id = "T1"
 keyword1 = "{{content}}"
 [accounts.default.http]
 answer_timeout_s = {answer_timeout_s}
+transport = "{transport}"
 """
+
+TRANSPORT = os.environ.get("BROADCASTD_TEST_TRANSPORT", "aiohttp")
+"""Of every daemon that does not say: so all tests of faults can be run over either."""
 
 
 class DaemonProcess:
@@ -63,6 +67,7 @@ class DaemonProcess:
         values = {
             "server": "", "http": "enabled = false", "pool": "", "ledger": "",
             "ledger_url": "sqlite:///ledger.db", "account": "", "more": "", "answer_timeout_s": 30,
+            "transport": TRANSPORT,
             **settings,
         }  # fmt: skip
         values["channels"] = json.dumps(values.get("channels", ["custom", "template"]))

@@ -166,6 +166,10 @@ class FakeTokens:
             raise TokenUnavailableError(self.unavailable, self.retry_in_s)
         return f"token-{self.number}"
 
+    @property
+    def present(self) -> str | None:
+        return None if self.unavailable else f"token-{self.number}"
+
     async def look(self) -> str:
         await self.token()
         return ""

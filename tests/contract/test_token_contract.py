@@ -105,6 +105,16 @@ async def test_after_a_discard_it_is_fetched_once_for_all(origin):
     assert origin.asked == 2
 
 
+async def test_the_present_one_is_told_without_a_call(origin):
+    token = await origin.tokens.token()
+    assert origin.tokens.present == token
+    origin.renew()
+    origin.tokens.discard(token)
+    assert origin.tokens.present != token
+    assert await origin.tokens.token() == origin.tokens.present
+    assert origin.asked == 2
+
+
 async def test_only_the_present_one_is_discarded(origin):
     old = await origin.tokens.token()
     origin.renew()

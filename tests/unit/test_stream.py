@@ -119,6 +119,19 @@ async def test_a_stale_token_costs_one_call_and_the_stream_goes_on_with_a_new_on
     assert scene.account.tokens.discarded == ["token-1"]
 
 
+async def test_a_token_that_was_renewed_ahead_is_used_from_the_next_call_on():
+    scene = Scene(20)
+    tokens = scene.account.tokens
+
+    def renewed(openid):
+        tokens.number += openid == "o5"
+
+    scene.custom.before_each = renewed
+    await scene.send()
+    assert scene.custom.asked == [f"o{one}" for one in range(1, 21)]
+    assert scene.custom.tokens == ["token-1"] * 5 + ["token-2"] * 15
+
+
 async def test_busy_is_tried_again_later_and_the_others_go_on():
     scene = Scene(20, custom=[OK, Answer(-1)])
     await scene.send()

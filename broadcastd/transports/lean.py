@@ -23,7 +23,7 @@ from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
 from broadcastd.transports.aiohttp_transport import AiohttpTransport
 from broadcastd.transports.dialing import Host
-from broadcastd.transports.endings import NO_ANSWER, TOO_LONG, broken, by_status, no_connection
+from broadcastd.transports.endings import ENCODED, NO_ANSWER, TOO_LONG, broken, by_status, no_connection
 from broadcastd.transports.heads import Heads
 from broadcastd.transports.one_call import OneCall
 from broadcastd.transports.tls_client import TlsClient
@@ -36,7 +36,6 @@ LENIENT = dict.fromkeys(
 )  # as aiohttp is
 BRACE = ord("{")
 USUAL_PIECES = 3
-ENCODED = "an answer in an encoding that nobody asked for"
 HAS_LENGTH = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
 HAS_ENCODING = re.compile(rb"\ncontent-encoding[ \t]*:(?![ \t]*identity[ \t]*\r?\n)", re.IGNORECASE)
 

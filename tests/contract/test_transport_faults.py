@@ -17,8 +17,7 @@ from yarl import URL
 from broadcastd.outcomes import Answer
 from broadcastd.settings import HttpSettings
 from broadcastd.transports import open_transport
-from broadcastd.transports.endings import NO_ANSWER
-from broadcastd.transports.lean import ENCODED
+from broadcastd.transports.endings import ENCODED, NO_ANSWER
 
 # -- one after the other -----------------------------------------------------------------------------------
 

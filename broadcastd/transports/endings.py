@@ -7,6 +7,7 @@ from broadcastd.outcomes import Answer
 UNTRUSTED = "the server's certificate is not trusted"
 NO_CONNECTION = "no connection in time"
 NO_ANSWER = "no answer in time"
+ENCODED = "an answer in an encoding that nobody asked for"
 TOO_LONG = "an answer far too long for WeChat"
 
 REFUSING_STATUSES = frozenset({412, 429, 503})

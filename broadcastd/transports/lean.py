@@ -1,8 +1,7 @@
 """Calls over keep-alive connections that it drives itself: by callbacks, with one future a run of calls.
 
-All that runs for a usual message: `answer_received`, `_go_on` and `_ask` of `_Connection`. Measured against
-nginx: 11 us of CPU a call, 20 us over TLS, where a tuned loop over aiohttp takes 85 and 117.
-
+All that runs for a usual message: `answer_received`, `_go_on` and `_ask` of `_Connection`. 11 us of CPU a
+call, 20 over TLS, where a tuned loop over aiohttp takes 85 and 117 (docs/internals.md, "The transports").
 The rest is aiohttp's: what is no POST, an address with a user in it, a server that compresses unasked.
 """
 
@@ -23,7 +22,7 @@ from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
 from broadcastd.transports.aiohttp_transport import AiohttpTransport
 from broadcastd.transports.dialing import Host
-from broadcastd.transports.endings import NO_ANSWER, TOO_LONG, broken, by_status, no_connection
+from broadcastd.transports.endings import ENCODED, NO_ANSWER, TOO_LONG, broken, by_status, no_connection
 from broadcastd.transports.heads import Heads
 from broadcastd.transports.one_call import OneCall
 from broadcastd.transports.tls_client import TlsClient
@@ -36,7 +35,6 @@ LENIENT = dict.fromkeys(
 )  # as aiohttp is
 BRACE = ord("{")
 USUAL_PIECES = 3
-ENCODED = "an answer in an encoding that nobody asked for"
 HAS_LENGTH = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
 HAS_ENCODING = re.compile(rb"\ncontent-encoding[ \t]*:(?![ \t]*identity[ \t]*\r?\n)", re.IGNORECASE)
 
@@ -88,7 +86,7 @@ class _Connection(asyncio.Protocol):
         self.closed: asyncio.Future[None] = loop.create_future()
         self.calls: _Calls | None = None
         self.since_s = loop.time()
-        """When its last call was written, or when it became idle."""
+        """When its last call began, or when it became idle."""
         self._now, self.origin, self._connections = loop.time, origin, connections
         self._descriptor = descriptor
         self._pieces: list[bytes] = []
@@ -104,11 +102,12 @@ class _Connection(asyncio.Protocol):
         self._raw = bytearray()
         """Of an answer that is not whole at once: all of it."""
 
-    async def run(self, calls: _Calls, body: bytes) -> bool:
+    async def run(self, calls: _Calls, body: bytes, began_s: float) -> bool:
         """Make them, the first with this body. False: this connection has ended."""
         self.calls = calls
         try:
             self._ask(calls, body)
+            self.since_s = began_s
             return await calls.over
         finally:
             if self.calls is calls:  # cancelled
@@ -291,6 +290,7 @@ class LeanTransport:
         self._connections: set[_Connection] = set()
         self._opening = 0
         self._closed = False
+        self._connect_s = min(settings.connect_timeout_s, settings.answer_timeout_s)
         self._sweep_s = min(SWEEP_S, settings.answer_timeout_s / 4)
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -320,14 +320,17 @@ class LeanTransport:
             if origin.odd:
                 source.ended(await self._aiohttp.exchange("POST", url, body, source.still, most_bytes))
                 continue
+            began_s = self._loop.time()
             connection = origin.usable() or await self._open(origin)
             if isinstance(connection, Answer):
                 source.ended(connection)
             elif not source.still():
                 connection.rest()
                 source.ended(None)
-            elif await connection.run(_Calls(source, heads, most_bytes, self._loop.create_future()), body):
-                return
+            else:
+                calls = _Calls(source, heads, most_bytes, self._loop.create_future())
+                if await connection.run(calls, body, began_s):
+                    return
 
     async def close(self) -> None:
         """See `Transport`. Calls under way break."""
@@ -355,7 +358,7 @@ class LeanTransport:
             raise RuntimeError("the transport is closed")
         self._opening += 1
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
+            async with asyncio.timeout(self._connect_s):
                 return await self._connect(origin)
         except (OSError, UnicodeError) as error:
             return no_connection(error)

@@ -74,15 +74,13 @@ class Task:
 
     async def _pull(self, work: Work) -> Sequence[tuple[int, str]] | None:
         """Who of the slice is still eligible; None when that cannot be told before it must stop."""
-        wanted = _wanted(work.lease)
-        if not wanted:
+        bounds = _bounds(work.lease)
+        if bounds is None:
             return []
         tries = 0
         while work.job.going and not self._stopping and not work.given_up.is_set():
             try:
-                rows = await self._unless_given_up(
-                    work, work.job.audience.pull(work.job.job.time, min(wanted), max(wanted))
-                )
+                rows = await self._unless_given_up(work, work.job.audience.pull(work.job.job.time, *bounds))
             except AudienceUnavailableError as error:
                 tries += 1
                 delay_s = retry.DATABASE.delay_s(tries)
@@ -98,6 +96,7 @@ class Task:
                 if rows is None:
                     break
                 work.job.waits_for = ""
+                wanted = _wanted(work.lease)
                 return [row for row in rows if row[0] in wanted and row[1]]
         return None
 
@@ -193,6 +192,13 @@ async def _first_of(whole: asyncio.Future[Any], given_up: asyncio.Event) -> None
         await asyncio.wait({whole, giving_up}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         giving_up.cancel()
+
+
+def _bounds(lease: Lease) -> tuple[int, int] | None:
+    """The first and the last of those who must still be asked; None: nobody."""
+    put_off = [one.recipient_id for one in lease.deferrals]
+    ends = [*lease.unasked[:1], *lease.unasked[-1:], *put_off]
+    return (min(ends), max(ends)) if ends else None
 
 
 def _wanted(lease: Lease) -> set[int]:

@@ -38,6 +38,17 @@ def _goes(job_no: "sa.ColumnElement[int]") -> "sa.ColumnElement[bool]":
 
 # Built once, and each of them runs for every slice: SQLAlchemy builds a statement slower than SQLite runs it.
 _THE_SLICE = sa.and_(slices.c.job_no == sa.bindparam("job"), slices.c.no == sa.bindparam("the_no"))
+_OPEN = (
+    # From the few jobs that run to their slices: a look at the job of each slice takes twice as long.
+    sa.select(jobs.c.no, sa.func.count(slices.c.job_no))
+    .join_from(jobs, slices, slices.c.job_no == jobs.c.no)
+    .where(
+        jobs.c.state == JobState.RUNNING.value,
+        slices.c.state == SliceState.OPEN.value,
+        slices.c.due_at <= sa.bindparam("now_ms"),
+    )
+    .group_by(jobs.c.no)
+)
 _DUE = (
     sa.select(slices)
     .where(
@@ -71,12 +82,7 @@ _LET_GO = (
 
 def open_slices(connection: sa.Connection, now: datetime) -> Mapping[int, int]:
     """See `Ledger.open_slices`."""
-    query = (
-        sa.select(slices.c.job_no, sa.func.count())
-        .where(slices.c.state == SliceState.OPEN.value, slices.c.due_at <= to_ms(now), _goes(slices.c.job_no))
-        .group_by(slices.c.job_no)
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(_OPEN, {"now_ms": to_ms(now)})}
 
 
 def next_due_at(connection: sa.Connection, job_no: int | None = None) -> datetime | None:

@@ -35,7 +35,7 @@ class Standing:
 
     ids: Sequence[int]
     ended: set[int] = field(default_factory=set)
-    """Who has an outcome of its round."""
+    """Who has an outcome of its round, among them maybe some of another slice."""
     put_off: list[PutOff] = field(default_factory=list)
     """The first due first. Without who has an outcome: one that came late, under a lost lease, does not know
     of the deferral."""
@@ -63,7 +63,8 @@ def standing(connection: sa.Connection, rows: Sequence[Any]) -> Mapping[int, Sta
     bounds = {row.no: (row.no, row.job_no, row.first_id, row.last_id, row.round) for row in rows}
     for no, recipient_id in _each(connection, _ENDED, bounds.values()):
         found[no].ended.add(recipient_id)
-    unfinished = [bounds[no] for no, one in found.items() if len(one.ended) < len(one.ids)]
+    # Not by their numbers: after a split, others between the bounds may have ended, too.
+    unfinished = [bounds[no] for no, one in found.items() if not one.ended.issuperset(one.ids)]
     for one in sorted(PutOff(*values) for values in _each(connection, _PUT_OFF, unfinished)):
         found[one.slice_no].put_off.append(one)
     return found

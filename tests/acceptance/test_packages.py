@@ -152,3 +152,12 @@ def test_the_release_check() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Fit for release" in done.stdout
+
+
+def test_a_daemon_carries_no_rich() -> None:
+    code = (
+        "import sys; from broadcastd.cli.main import cli; cli.get_command(None, 'run')\n"
+        "import broadcastd.app; sys.exit('rich' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), "4 MB for tracebacks that the log does not write"

@@ -24,6 +24,11 @@ _TALLY = Insert(
 )
 
 
+_DELIVERIES = sa.select(delivery_tallies).where(
+    delivery_tallies.c.job_no.in_(sa.bindparam("numbers", expanding=True))
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """One message whose end an event reports."""
@@ -172,8 +177,7 @@ def deliveries_of(
 ) -> Mapping[int, dict[str, dict[str, int]]]:
     """Job number to channel to status to how many."""
     found: dict[int, dict[str, dict[str, int]]] = {}
-    query = sa.select(delivery_tallies).where(delivery_tallies.c.job_no.in_(job_nos))
-    for row in connection.execute(query):
+    for row in connection.execute(_DELIVERIES, {"numbers": job_nos}):
         found.setdefault(row.job_no, {}).setdefault(row.channel, {})[row.status] = row.n
     return found
 

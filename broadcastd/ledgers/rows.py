@@ -149,27 +149,39 @@ def job_of(
     )
 
 
-def load_jobs(connection: sa.Connection, query: "sa.Select[Any]") -> Sequence[Job]:
-    """The jobs that `query` (over the table `jobs`) yields, with their books."""
-    rows = connection.execute(query).all()
+# Built once: SQLAlchemy builds a statement slower than SQLite runs it, and a job is loaded many times.
+_NUMBERS: sa.BindParameter[Any] = sa.bindparam("numbers", expanding=True)
+_BY_NUMBER = sa.select(jobs).where(jobs.c.no == sa.bindparam("the_job"))
+_TALLIES = sa.select(tallies).where(tallies.c.job_no.in_(_NUMBERS))
+_PRESENT_ROUNDS = (
+    sa.select(rounds)
+    .join(jobs, sa.and_(jobs.c.no == rounds.c.job_no, jobs.c.round == rounds.c.no))
+    .where(rounds.c.job_no.in_(_NUMBERS))
+)
+
+
+def load_jobs(
+    connection: sa.Connection, query: "sa.Select[Any]", values: Mapping[str, Any] | None = None
+) -> Sequence[Job]:
+    """The jobs that `query` (over the table `jobs`) yields with these values, with their books."""
+    rows = connection.execute(query, values).all()
     if not rows:
         return []
     sums: dict[int, list[Any]] = {row.no: [] for row in rows}
     present: dict[int, Round] = {}
     deliveries: dict[int, Mapping[str, Mapping[str, int]]] = {}
-    is_present = sa.and_(jobs.c.no == rounds.c.job_no, jobs.c.round == rounds.c.no)
     for numbers in _batches(list(sums)):
-        for one in connection.execute(sa.select(tallies).where(tallies.c.job_no.in_(numbers))):
+        these = {"numbers": numbers}
+        for one in connection.execute(_TALLIES, these):
             sums[one.job_no].append(one)
         deliveries |= deliveries_of(connection, numbers)
-        of_these = sa.select(rounds).join(jobs, is_present).where(rounds.c.job_no.in_(numbers))
-        present |= {one.job_no: round_of(one) for one in connection.execute(of_these)}
+        present |= {one.job_no: round_of(one) for one in connection.execute(_PRESENT_ROUNDS, these)}
     return [job_of(row, sums[row.no], present[row.no], deliveries.get(row.no)) for row in rows]
 
 
 def load_job(connection: sa.Connection, job_no: int) -> Job:
     """One job that is known to exist."""
-    return load_jobs(connection, sa.select(jobs).where(jobs.c.no == job_no))[0]
+    return load_jobs(connection, _BY_NUMBER, {"the_job": job_no})[0]
 
 
 def load_rounds(connection: sa.Connection, job_no: int) -> Sequence[Round]:

@@ -45,6 +45,9 @@ PATIENCE_S = 5.0
 """How long who waits at a socket is let wait for a commit whose fate is not known yet, and the heartbeat."""
 
 
+_JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("the_id"))
+
+
 class SqlLedger(SqlMasses, SqlTellings):
     """Implements `Ledger` but for the commits themselves."""
 
@@ -168,8 +171,7 @@ class SqlLedger(SqlMasses, SqlTellings):
 
     async def job(self, job_id: str) -> Job | None:
         """See `Ledger`."""
-        query = sa.select(jobs).where(jobs.c.id == job_id)
-        found = await self._read(lambda one: load_jobs(one, query))
+        found = await self._read(lambda one: load_jobs(one, _JOB, {"the_id": job_id}))
         return found[0] if found else None
 
     async def jobs(self, limit: int, *, only_open: bool = False, account: str | None = None) -> Sequence[Job]:

@@ -103,8 +103,7 @@ class Writer:
         """What is to be committed next; nothing when all is, and it is closed.
 
         Those that somebody waits for at a socket take turns with the others, of which there are a few at a
-        time. While a job sends at full speed, that takes a third off the time to a reply, and nothing from
-        the job.
+        time: while a job sends at full speed, that takes a third off the time to a reply.
         """
         self._sort_in()
         self._urgent_next = not self._urgent_next if self._urgent and self._others else bool(self._urgent)

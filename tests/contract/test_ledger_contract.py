@@ -14,6 +14,7 @@ from bed.ledgers import LEDGER_PARAMS, LEDGERS, guard
 from broadcastd.batch import Batch, DeferralRow, OutcomeRow, SliceMark
 from broadcastd.errors import (
     AlreadyFrozenError,
+    DeadlinePassedError,
     KeyConflictError,
     LedgerInUseError,
     LedgerUnavailableError,
@@ -216,6 +217,52 @@ async def test_test_sends_and_dry_runs_never_take_a_key(bench, kind):
     assert not (await bench.accept(key="k", content="a post", **kind)).repeat
     assert not (await bench.accept(key="k", content="the real one")).repeat
     assert not (await bench.accept(key="k", content="a post", **kind)).repeat
+
+
+async def test_jobs_that_come_at_once_are_taken_in_as_if_one_came_after_the_other(bench):
+    await bench.accept(id="old", key="old", content="a post")
+    await bench.accept(id="past", content="long ago")
+    await bench.clock.sleep(3600)
+    now, past = bench.clock.now(), bench.clock.now() - timedelta(seconds=1)
+    wishes = [
+        {"id": "a", "key": "k", "content": "a post"},
+        {"id": "b", "key": "k", "content": "a post"},
+        {"id": "c", "key": "k", "content": "another post"},
+        {"id": "d", "key": "k", "content": "a post", "flag": 1},
+        {"id": "e", "key": "old", "content": "a post", "not_after": past},
+        {"id": "f", "key": "late", "content": "a post", "not_after": past},
+        {"id": "g", "key": "late", "content": "a post", "not_after": now + timedelta(seconds=9)},
+        {"id": "h", "content": "long ago"},
+        {"id": "i", "content": "long ago"},
+        {"id": "j", "key": "k", "content": "a test", "to": ("o1",)},
+    ]
+    answers = await asyncio.gather(*(bench.accept(**one) for one in wishes), return_exceptions=True)
+    assert [_in_short(one) for one in answers] == [
+        "new a", "again a", "k belongs to a", "new d", "again old", "too late", "new g",
+        "new h", "again h", "new j",
+    ]  # fmt: skip
+    new = [one.job for one in answers if _in_short(one).startswith("new")]
+    found = {job.id: job for job in await bench.ledger.jobs(100)}
+    assert {job.id: found[job.id] for job in new} == {job.id: job for job in new}
+    assert found.keys() == {"old", "past", *(job.id for job in new)}
+
+
+def _in_short(answer):
+    match answer:
+        case KeyConflictError():
+            return f"{answer.key} belongs to {answer.job_id}"
+        case DeadlinePassedError():
+            return "too late"
+    return f"{'again' if answer.repeat else 'new'} {answer.job.id}"
+
+
+async def test_more_jobs_at_once_than_one_statement_takes(bench):
+    many = [{"key": f"k{n}", "content": "\U0001f600" * (9000 * (n % 2) + n)} for n in range(150)]
+    answers = await asyncio.gather(*(bench.accept(**one) for one in many))
+    assert [one.repeat for one in answers] == [False] * 150
+    assert sorted(await bench.ledger.jobs(1000), key=lambda job: job.no) == [one.job for one in answers]
+    again = await asyncio.gather(*(bench.accept(**one) for one in many))
+    assert [(one.repeat, one.job) for one in again] == [(True, one.job) for one in answers]
 
 
 async def test_without_a_key_the_content_is_the_key_for_a_while(bench):

@@ -23,15 +23,16 @@ class Ledger:
     """Jobs, and the warnings that were written of them."""
 
     def __init__(self):
-        self.all, self.warned, self.failures = [], [], 0
+        self.all, self.warned, self.failures, self.looks, self.most_listed = [], [], 0, 0, 1000
 
     async def jobs(self, limit, *, only_open=False):
-        return [job for job in self.all if not (only_open and job.state.is_terminal)]
-
-    async def job(self, job_id):
-        if self.failures:
+        self.looks += only_open
+        if only_open and self.failures:
             self.failures -= 1
             raise LedgerUnavailableError("no disk")
+        return [job for job in self.all if not (only_open and job.state.is_terminal)][: self.most_listed]
+
+    async def job(self, job_id):
         return next((job for job in self.all if job.id == job_id), None)
 
     async def warn(self, job_no, warnings):
@@ -65,6 +66,9 @@ class Scene:
         template = open_job(FakeClock(), ScriptedChannel("custom")).job
         channels = ("custom",)
         return replace(template, no=no, id=f"j{no}", books=books, round=one, channels=channels, **about)
+
+    def another(self, no):
+        return replace(self.entry, job=self.job(no))
 
     @asynccontextmanager
     async def running(self):
@@ -135,6 +139,33 @@ async def test_a_ledger_that_is_away_is_waited_for():
     async with scene.running():
         await scene.plan(scene.job(1))
         assert len(scene.ledger.warned) == 1
+        assert scene.ledger.looks == 4
+
+
+async def test_jobs_that_are_planned_at_once_are_looked_at_together():
+    scene = Scene(left=1000)
+    entries = [scene.another(no) for no in (1, 2, 3)]
+    scene.ledger.all = [entry.job for entry in entries]
+    async with scene.running():
+        for entry in entries:
+            scene.jobs.counter(entry, 600)
+        await settle_down(50)
+        assert scene.ledger.looks == 1
+        assert [no for no, _ in scene.ledger.warned] == [2, 3]
+        assert "after up to 1,200 for jobs before it" in scene.ledger.warned[1][1][0]
+
+
+async def test_a_job_behind_more_than_are_looked_at_is_forecast_and_one_that_has_ended_is_not():
+    scene = Scene(left=0)
+    there, gone = scene.another(7), scene.another(8)
+    scene.ledger.all = [there.job, gone.job]
+    scene.ledger.most_listed = 0
+    scene.jobs.get = {7: there}.get
+    async with scene.running():
+        for entry in (there, gone):
+            scene.jobs.counter(entry, 600)
+        await settle_down(50)
+        assert [no for no, _ in scene.ledger.warned] == [7]
 
 
 async def test_without_figures_nothing_is_claimed():

@@ -287,7 +287,7 @@ def test_a_full_disk_and_a_stop_show(tmp_path: Path) -> None:
     with counting_endpoint(latency_s=4) as endpoint:
         site = sqlite_site(tmp_path / "site.db", 10)
         with daemon_process(
-            tmp_path, endpoint.url, site, ledger="reserve_mb = 1000000000", **http_settings()
+            tmp_path, endpoint.url, site, ledger="reserve_mb = 1000000000", cold=True, **http_settings()
         ) as full:
             http = client_of(full)
             got = http.get("/readyz")

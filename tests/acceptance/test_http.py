@@ -287,7 +287,7 @@ def test_a_full_disk_and_a_stop_show(tmp_path: Path) -> None:
     with counting_endpoint(latency_s=4) as endpoint:
         site = sqlite_site(tmp_path / "site.db", 10)
         with daemon_process(
-            tmp_path, endpoint.url, site, ledger="reserve_mb = 1000000000", cold=True, **http_settings()
+            tmp_path, endpoint.url, site, ledger="reserve_mb = 1000000000", **http_settings()
         ) as full:
             http = client_of(full)
             got = http.get("/readyz")
@@ -301,7 +301,7 @@ def test_a_full_disk_and_a_stop_show(tmp_path: Path) -> None:
             full.start()
             assert http.get("/readyz").status == 200
             job = http.post({"content": "to the end"}).json["job"]
-            eventually(lambda: full.job(job)["books"]["recipients"] == 10)
+            eventually(lambda: full.job(job)["books"]["recipients"] == 10 and endpoint.calls, what="asked")
             full.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
             got = eventually(lambda: found if (found := http.get("/readyz")).status == 503 else None)
             assert got.json["parts"]["accepting"] == "stopping"

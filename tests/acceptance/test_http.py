@@ -301,7 +301,7 @@ def test_a_full_disk_and_a_stop_show(tmp_path: Path) -> None:
             full.start()
             assert http.get("/readyz").status == 200
             job = http.post({"content": "to the end"}).json["job"]
-            eventually(lambda: full.job(job)["books"]["recipients"] == 10)
+            eventually(lambda: full.job(job)["books"]["recipients"] == 10 and endpoint.calls, what="asked")
             full.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
             got = eventually(lambda: found if (found := http.get("/readyz")).status == 503 else None)
             assert got.json["parts"]["accepting"] == "stopping"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from bed.commands import finished
 from bed.daemon import DaemonProcess
 from bed.ports import free_port
 
@@ -130,6 +130,9 @@ class Seen:
 
 def look(daemon: DaemonProcess, *options: str, **monitor: Any) -> Seen:
     """Run it once; `monitor`: settings, instead of the file's."""
+    command = [sys.executable, "-m", "broadcastd", "monitor", "--json", "-c", str(daemon.settings), *options]
     added = {f"BROADCASTD_MONITOR__{name.upper()}": str(value) for name, value in monitor.items()}
-    done = finished("monitor", "--json", "-c", daemon.settings, *options, timeout_s=70, environment=added)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=70, check=False, env={**os.environ, **added}
+    )
     return Seen(done.returncode, done.stdout, done.stderr)

@@ -33,6 +33,14 @@ def in_turns(sides: Sequence[Side], rounds: int) -> Found:
     return found
 
 
+def joined(found: Found, more: Found) -> Found:
+    """The rounds of both, of the same sides."""
+    return {
+        group: {side: runs + more[group][side] for side, runs in sides.items()}
+        for group, sides in found.items()
+    }
+
+
 def values_of(runs: Sequence[Mapping[str, float]], quantity: str) -> list[float]:
     """One quantity, a value a round; empty where these runs do not have it."""
     return [run[quantity] for run in runs if quantity in run]

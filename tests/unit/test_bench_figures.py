@@ -90,12 +90,37 @@ def test_a_disturbed_round_is_not_what_the_guard_looks_at() -> None:
     assert all(one.is_worse for one in guard.compare(then, _found(ours=[5000, 4000], bare=[3000, 10_000])))
 
 
+@pytest.mark.parametrize(
+    ("ours", "took_s", "rounds", "worse"),
+    [
+        ([9000, 9000], 40, 2, False),
+        ([5000, 5000, 9000, 9000], 40, 3, False),
+        ([5000, 5000, 5000, 5000, 5000], 40, 5, True),
+        ([5000, 5000, 9000], 80, 2, True),
+    ],
+)
+def test_what_is_worse_is_measured_again_while_there_is_time(
+    ours: list[float], took_s: float, rounds: int, worse: bool
+) -> None:
+    now_s, left = 0.0, iter(ours)
+
+    def measured(number: int) -> Found:
+        nonlocal now_s
+        now_s += took_s * number / 2
+        return _found(ours=[next(left) for _ in range(number)], bare=[10_000] * number)
+
+    then = _found(ours=[9000], bare=[10_000])
+    compared = guard.patient(then, lambda: measured(2), lambda: measured(1), lambda: now_s)
+    assert len(ours) - len(list(left)) == rounds
+    assert any(one.is_worse for one in compared) is worse
+
+
 def test_the_guard_compares_frames_with_the_bare_loop_too() -> None:
     then, now = _found(ours=[9000], bare=[10_000]), _found(ours=[4500], bare=[5000])
     then["frames"] = {"50": [{"frames_per_s": 2000, "frame_cpu_us": 400}]}
     now["frames"] = {"50": [{"frames_per_s": 1000, "frame_cpu_us": 800}]}
     assert not any(one.is_worse for one in guard.compare(then, now)), "the machine was half as fast"
-    now["frames"]["50"][0]["frame_cpu_us"] = 1000
+    now["frames"]["50"][0]["frame_cpu_us"] = 1100
     assert [one.is_worse for one in guard.compare(then, now)] == [False, False, False, True]
 
 

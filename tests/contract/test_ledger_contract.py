@@ -639,6 +639,22 @@ async def split_off(bench, lease, keep, give):
     return await bench.ledger.split([Split(lease, keep, give)], now, now + timedelta(seconds=LEASE_S))
 
 
+async def test_who_is_put_off_stays_so_when_all_of_a_slice_within_its_bounds_have_ended(bench):
+    no = await bench.job([1, 2, 3, 4])
+    lease = await bench.one(no)
+    await bench.mark(lease, 1)
+    (given,) = await split_off(bench, lease, (1, 4), (2, 3))
+    await bench.mark(given, 3)
+    await bench.end(no, 2, 3)
+    await bench.settle(given)
+    await bench.mark(lease, 4)
+    await bench.put_off(lease, 1, tries=1)
+    await bench.put_off(lease, 4, tries=2)
+    assert not (await bench.settle(lease)).done
+    again = await bench.one(no)
+    assert [(one.recipient_id, one.tries) for one in again.deferrals] == [(1, 1), (4, 2)]
+
+
 async def test_a_split_makes_two_slices_of_one(bench):
     no = await bench.job([1, 2, 3, 4], [5, 6])
     lease = await bench.one(no)

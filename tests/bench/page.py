@@ -24,19 +24,28 @@ def with_figures(page: str, text: str) -> str:
 
 def figures_text(book: Book, scenarios: Mapping[str, Scenario]) -> str:
     """All that is between the marks: the aims, then the scenarios that were measured."""
-    parts = [f"### Aims\n\n{aims_table(book)}"] if book else []
+    if not book:
+        return ""
+    machines = {_machine(one) for one in book.values()}
+    parts = [f"### Aims\n\n{aims_table(book)}"]
+    if len(machines) == 1:
+        parts.insert(0, f"All on one machine: {machines.pop()}.")
     for name, scenario in scenarios.items():
         if name in book:
-            parts.append(_section(name, scenario, book[name]))
+            parts.append(_section(name, scenario, book[name], tell_machine=bool(machines)))
     return "\n\n".join(parts)
 
 
-def _section(name: str, scenario: Scenario, figures: Figures) -> str:
+def _machine(figures: Figures) -> str:
+    return ", ".join(f"{what} {which}" for what, which in figures.machine.items())
+
+
+def _section(name: str, scenario: Scenario, figures: Figures, *, tell_machine: bool) -> str:
     parts = [f"### {scenario.title}", f"`scripts/bench {name}`. {scenario.words}", table(scenario, figures)]
     if scenario.chart:
         parts.append(f"![{scenario.title}](performance/{name}.svg)")
-    machine = ", ".join(f"{what} {which}" for what, which in figures.machine.items())
-    parts.append(f"<small>{figures.on}; {machine}; {_rounds(figures)}.</small>")
+    machine = f"; {_machine(figures)}" if tell_machine else ""
+    parts.append(f"<small>{figures.on}, {_rounds(figures)}{machine}.</small>")
     return "\n\n".join(parts)
 
 

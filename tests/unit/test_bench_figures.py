@@ -7,7 +7,7 @@ from bench import guard
 from bench.aims import Aim
 from bench.bare_side import TUNED
 from bench.figures import Figures, read, rounded, write
-from bench.page import BEGIN, END, table, with_figures
+from bench.page import BEGIN, END, figures_text, table, with_figures
 from bench.rounds import Found, Side, in_turns, ratio
 from bench.scenario import Scenario
 
@@ -53,6 +53,17 @@ def test_a_table_has_medians_spread_and_ratios() -> None:
         f"| HTTP | {TUNED} | 10,000 | 100 | 1.00 |",
         f"| HTTP | {OURS} | 9,000 (8,000 to 10,000) | 111 (100 to 125) | 0.90 |",
     ]
+
+
+def test_the_machine_is_told_once_where_it_was_one() -> None:
+    scenario = Scenario("T", "W", lambda _: {}, ("per_s",))
+    both = {"a": scenario, "b": scenario}
+    here, there = (Figures("", {"cores": cores}, _found([9000], [10_000])) for cores in ("2", "4"))
+    assert figures_text({}, both) == ""
+    assert figures_text({"a": here, "b": here}, both).count("cores 2") == 1
+    text = figures_text({"a": here, "b": there}, both)
+    assert text.index("scripts/bench a") < text.index("cores 2") < text.index("scripts/bench b")
+    assert text.index("scripts/bench b") < text.index("cores 4")
 
 
 def test_only_what_is_between_the_marks_is_written_anew() -> None:

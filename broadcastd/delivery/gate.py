@@ -64,10 +64,11 @@ class Gate:
 
     def passed(self) -> None:
         """A call was answered: all is well."""
+        if not self._failures and not self._closings:
+            return
         if self._closings:
             log.info("wechat_answers_again", account=self._account)
-        self._failures = 0
-        self._closings = 0
+        self._failures = self._closings = 0
 
     def failed(self, reason: str) -> None:
         """A call was refused or not answered; many in a row close the gate for a growing pause."""

@@ -129,9 +129,9 @@ class Lane:
 
     def another(self, ticket: int, now_s: float) -> int:
         """The call has come back well; the number of the next one, or 0: the place is given up."""
-        if self._outage.is_stirred:
+        limit, outage = self._limit, self._outage
+        if outage.in_a_row or outage.tries:
             self._judge_outage(busy=False)
-        limit = self._limit
         if (
             self._waiting
             or limit.in_flight > limit.present

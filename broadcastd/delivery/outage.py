@@ -26,10 +26,11 @@ class Outage:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._in_a_row = 0
+        self.in_a_row = 0
+        """Answers of -1, one after the other."""
         self._since_s = 0.0
         self._patience_s = FIRST_PATIENCE_S
-        self._tries = 0
+        self.tries = 0
         self._quiet_until_s = 0.0
         self._ended_s = 0.0
         self.probing = False
@@ -38,38 +39,33 @@ class Outage:
     @property
     def is_on(self) -> bool:
         """Whether nothing but -1 comes."""
-        return self._tries > 0
-
-    @property
-    def is_stirred(self) -> bool:
-        """Whether the last answer was -1."""
-        return self._in_a_row > 0 or self._tries > 0
+        return self.tries > 0
 
     def busy(self) -> float | None:
         """A call was answered with -1. How long nobody should call now; None: go on."""
         now_s = self._clock.monotonic_s()
         if now_s < self._quiet_until_s:
             return None  # it was under way when the pause began
-        if not self._in_a_row:
+        if not self.in_a_row:
             self._since_s = now_s
-        self._in_a_row += 1
+        self.in_a_row += 1
         if not self.is_on:
-            if self._in_a_row < IN_A_ROW or now_s - self._since_s < self._patience_s:
+            if self.in_a_row < IN_A_ROW or now_s - self._since_s < self._patience_s:
                 return None
             if now_s - self._ended_s > FORGOTTEN_S:
                 self._patience_s = FIRST_PATIENCE_S
-        self._tries += 1
-        pause_s = PAUSES.delay_s(self._tries)
+        self.tries += 1
+        pause_s = PAUSES.delay_s(self.tries)
         self._quiet_until_s = now_s + pause_s
         return pause_s
 
     def over(self) -> bool:
         """A call was answered with something else; whether a long outage ends by it."""
-        self._in_a_row = 0
+        self.in_a_row = 0
         if not self.is_on:
             return False
-        was_long = self._tries > 1
-        self._tries = 0
+        was_long = self.tries > 1
+        self.tries = 0
         self._quiet_until_s = 0.0
         self._ended_s = self._clock.monotonic_s()
         if not was_long:

@@ -18,7 +18,7 @@ from broadcastd.ports import Ledger
 
 log = structlog.get_logger()
 
-PACE_S = 0.02
+PACE_S = 0.03
 """The least time from one commit's start to the next one's: commits back to back starve the event loop."""
 
 

@@ -103,7 +103,8 @@ class SliceRun:
                 break
             slots.let_through(chunk)
             self._staff(group)
-            while slots.unanswered > self._pace.chunk_size and not slots.stopping:
+            while slots.unanswered > (few := self._pace.chunk_size) and not slots.stopping:
+                slots.few = few
                 slots.fewer.clear()
                 await slots.fewer.wait()
         slots.nobody_more()

@@ -55,8 +55,9 @@ class Slots:
         """Whether more will be let through."""
         self.unanswered = 0
         """How many are let through, and have not been settled."""
+        self.few = 0
         self.fewer = asyncio.Event()
-        """Set when somebody is settled."""
+        """Set when `few` or less are unanswered; not with each who is settled, which would wake for nothing."""
         self.many = 0
         """Of slots at work: who starts one counts it, and it counts itself out."""
         self._pace = job.account.pace
@@ -233,8 +234,12 @@ class Slots:
         """Somebody has an outcome, which is recorded."""
         self.job.ended += 1
         self.job.account.tally.ended(channel, outcome, now_s)
+        self._answered()
+
+    def _answered(self) -> None:
         self.unanswered -= 1
-        self.fewer.set()
+        if self.unanswered <= self.few:
+            self.fewer.set()
 
     def settle(self, who: Recipient, verdict: Verdict) -> None:
         """Record what was decided of somebody who was asked."""
@@ -258,8 +263,7 @@ class Slots:
                 self._put_off(Deferral(who.id, self.clock.now(), channel_no, who.tries, who.doubts))
                 self.halted = verdict
                 self.stop()
-        self.unanswered -= 1
-        self.fewer.set()
+        self._answered()
 
     def _end(self, who: Recipient, ended: Ended) -> None:
         row = OutcomeRow(

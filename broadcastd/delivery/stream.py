@@ -67,7 +67,10 @@ class Stream:
         self._lane = account.lanes[self._name]
         self._queue = of.streams[channel_no]
         self._pace, self._gate, self._opt_outs = account.pace, account.gate, account.opt_outs
-        self._clock = of.clock
+        self._streaks, self._tokens = account.streaks, account.tokens
+        self._monotonic_s, self._now_ms = of.clock.monotonic_s, of.clock.now_ms
+        self._body, self._names_itself = self._message.body, self._message.names_itself
+        self._record = of.recorder.sent
         self._on = SentOn(of.job_no, of.round_no, self._name)
         self._who: Recipient | None = None
         self._began_s = 0.0
@@ -81,7 +84,7 @@ class Stream:
 
     def close(self) -> None:
         """Give up its place, whatever became of it."""
-        self._pace.ended(self._clock.monotonic_s(), None)
+        self._pace.ended(self._monotonic_s(), None)
         if self._who is not None and self._opt_outs is not None:
             self._opt_outs.call_ended(self._who.openid)
         if self._ticket:
@@ -93,8 +96,8 @@ class Stream:
         of = self._of
         if not (self._ticket and self._queue) or of.one_by_one or of.many > self._pace.sends_per_task:
             return None
-        now_s = self._clock.monotonic_s()
-        is_present = self._account.tokens.present == self._token  # it may have been renewed ahead of its end
+        now_s = self._monotonic_s()
+        is_present = self._tokens.present == self._token  # it may have been renewed ahead of its end
         if not (is_present and self._gate.is_wide_open(now_s) and of.may_ask()):
             return None
         who = self._queue.popleft()
@@ -107,13 +110,12 @@ class Stream:
         self._began_s = now_s
         self._since = self._account.tried_again
         self.calls += 1
-        message_id = of.job.message_id(who.id) if self._message.names_itself else ""
-        return self._message.body(who.openid, message_id)
+        return self._body(who.openid, of.job.message_id(who.id) if self._names_itself else "")
 
     def still(self) -> bool:
         """See `CallSource`."""
         assert self._who is not None
-        is_open = self._lane.held is None and self._gate.is_wide_open(self._clock.monotonic_s())
+        is_open = self._lane.held is None and self._gate.is_wide_open(self._monotonic_s())
         return is_open and self._of.may_ask() and not self._of.is_barred(self._who.openid)
 
     def ended(self, raw: Raw | None) -> None:
@@ -128,7 +130,7 @@ class Stream:
             self._lane.leave(self._ticket)
             self._ticket = 0
             return
-        now_s = self._clock.monotonic_s()
+        now_s = self._monotonic_s()
         latency_s = now_s - self._began_s
         self._pace.note(now_s, latency_s)
         if self._channel_no > who.channel_no:
@@ -145,18 +147,17 @@ class Stream:
         self._accepted(who, answer.msgid, now_s, latency_s)
 
     def _accepted(self, who: Recipient, msgid: int | None, now_s: float, latency_s: float) -> None:
-        account, lane = self._account, self._lane
-        lane.calls.accepted(latency_s)
-        account.gate.passed()
-        if account.streaks.is_watching:
-            account.streaks.is_too_long(0, who.openid)
-        self._ticket = lane.another(self._ticket, now_s)
+        self._lane.calls.accepted(latency_s)
+        self._gate.passed()
+        if self._streaks.is_watching:
+            self._streaks.is_too_long(0, who.openid)
+        self._ticket = self._lane.another(self._ticket, now_s)
         if who.follower is not None:
             who.follower.heard(self._name, 0)
             self._of.note(who.follower)
         # A callback is told how the message ends; without one nobody will ask for the number.
-        row = (who.id, who.openid, self._clock.now_ms(), msgid if self._opt_outs is not None else None)
-        self._of.recorder.sent(self._on, row)
+        row = (who.id, who.openid, self._now_ms(), msgid if self._opt_outs is not None else None)
+        self._record(self._on, row)
         self._of.settled(self._name, Outcome.SENT, now_s)
 
     def _refused(self, who: Recipient, answer: Answer, latency_s: float) -> None:

@@ -25,6 +25,7 @@ from broadcastd.transports.dialing import Host
 from broadcastd.transports.endings import ENCODED, NO_ANSWER, TOO_LONG, broken, by_status, no_connection
 from broadcastd.transports.heads import Heads
 from broadcastd.transports.one_call import OneCall
+from broadcastd.transports.outbox import Outbox
 from broadcastd.transports.tls_client import TlsClient
 
 HEAD_MOST_BYTES = 65536  # of what is not an answer's body: its head, the sizes of its chunks
@@ -62,6 +63,7 @@ class _Origin:
     tls: ssl.SSLContext | None
     odd: bool
     """Its calls are aiohttp's."""
+    outbox: Outbox
     idle: "dict[_Connection, None]" = field(default_factory=dict)
     """In the order in which they became idle."""
 
@@ -132,7 +134,7 @@ class _Connection(asyncio.Protocol):
 
     def _ask(self, calls: _Calls, body: bytes) -> None:
         self.since_s = self._now()
-        self.write(calls.heads[len(body)] + body)
+        self.origin.outbox.put(self, calls, calls.heads[len(body)] + body)
 
     def answer_received(self, data: bytes) -> None:
         """The usual answer as fast as can be, others by `_unusual`."""
@@ -285,7 +287,7 @@ class LeanTransport:
     def __init__(self, settings: HttpSettings, connections: int) -> None:
         self._settings, self._most = settings, connections
         self._loop = asyncio.get_running_loop()
-        self._aiohttp = AiohttpTransport(settings, connections)
+        self._aiohttp, self._outbox = AiohttpTransport(settings, connections), Outbox()
         self._origins: dict[tuple[str, str, int], _Origin] = {}
         self._connections: set[_Connection] = set()
         self._opening = 0
@@ -349,7 +351,7 @@ class LeanTransport:
         key = (url.scheme, url.raw_host or "", url.port or 0)
         if key not in self._origins:
             tls = ssl.create_default_context() if url.scheme == "https" else None
-            self._origins[key] = _Origin(Host(*key[1:]), tls, odd=url.user is not None)
+            self._origins[key] = _Origin(Host(*key[1:]), tls, url.user is not None, self._outbox)
         return self._origins[key]
 
     async def _open(self, origin: _Origin) -> _Connection | Answer:

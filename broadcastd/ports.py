@@ -2,11 +2,11 @@
 implementations. Implementations live in the plural folders: `ledgers/`, `audiences/`, `channels/`.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from broadcastd.batch import Batch
 from broadcastd.chunks import Chunk
@@ -382,7 +382,7 @@ class Channel(Protocol):
         """
         ...
 
-    async def make_calls(self, source: CallSource, token: str) -> None:
+    def make_calls(self, source: CallSource, token: str) -> Coroutine[Any, Any, None]:
         """As `attempt`, one call after the other, until `source` gives none. See `Transport.make_calls`."""
         ...
 

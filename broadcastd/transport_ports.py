@@ -3,8 +3,8 @@
 `tests/contract/test_transport_contract.py` runs one suite over all implementations (`transports/`).
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from yarl import URL
 
@@ -66,7 +66,7 @@ class Transport(Protocol):
         at most `most_bytes`: more is `unanswered`."""
         ...
 
-    async def make_calls(self, url: URL, source: CallSource) -> None:
+    def make_calls(self, url: URL, source: CallSource) -> Coroutine[Any, Any, None]:
         """POST what `source` gives, one call after the other, until it gives none."""
         ...
 

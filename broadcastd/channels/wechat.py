@@ -4,7 +4,7 @@ Three ways for a call to end (`outcomes.Answer`): answered, with an errcode; *re
 *unanswered*, may have been sent. When in doubt which, it is the last.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -67,9 +67,9 @@ class WechatChannel:
         raw = await self._endpoint.post(body, token, may_ask)
         return None if raw is None else read_answer(raw)
 
-    async def make_calls(self, source: CallSource, token: str) -> None:
-        """See `Channel`."""
-        await self._endpoint.make_calls(source, token)
+    def make_calls(self, source: CallSource, token: str) -> Coroutine[Any, Any, None]:
+        """See `Channel`. No coroutine of its own: each would be gone through at every step of a call."""
+        return self._endpoint.make_calls(source, token)
 
     @staticmethod
     def read(raw: Raw) -> Answer:
@@ -105,9 +105,9 @@ class Endpoint:
         """One call with this access token; see `Channel.attempt`."""
         return await self._transport.exchange("POST", self._with(token), body, may_ask, MAX_ANSWER_BYTES)
 
-    async def make_calls(self, source: CallSource, token: str) -> None:
+    def make_calls(self, source: CallSource, token: str) -> Coroutine[Any, Any, None]:
         """One call after the other with this access token; see `Channel.make_calls`."""
-        await self._transport.make_calls(self._with(token), source)
+        return self._transport.make_calls(self._with(token), source)
 
     def _with(self, token: str) -> URL:
         if token != self._token:

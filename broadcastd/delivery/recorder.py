@@ -6,7 +6,7 @@ nobody is asked.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -29,7 +29,7 @@ class Recorder:
         self._ledger = ledger
         self._clock = clock
         self._batch = Batch()
-        self._granted: list[asyncio.Future[bool]] = []
+        self._wanted: list[tuple[Callable[[], SliceMark | None], asyncio.Future[bool]]] = []
         self._flushed: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self.trouble = ""
@@ -68,11 +68,14 @@ class Recorder:
         self._batch.gathered.append(row)
         self.put_off(put_off)
 
-    async def mark(self, mark: SliceMark) -> bool:
-        """Return once the mark is on disk: True, or False when the lease is no longer valid."""
+    async def mark(self, make: Callable[[], SliceMark | None]) -> bool:
+        """Return once the mark is on disk: True, or False when the lease is no longer valid.
+
+        `make` is asked for it right before it is written: how far it goes may depend on who has been answered
+        by then. None: no mark is wanted any more.
+        """
         granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._batch.marks.append(mark)
-        self._granted.append(granted)
+        self._wanted.append((make, granted))
         self._wake.set()
         return await granted
 
@@ -89,8 +92,9 @@ class Recorder:
             await self._wake.wait()
             self._wake.clear()
             started_s = self._clock.monotonic_s()
-            batch, granted, flushed = self._batch, self._granted, self._flushed
-            self._batch, self._granted, self._flushed = Batch(), [], []
+            batch, flushed, wanted = self._batch, self._flushed, self._wanted
+            self._batch, self._flushed, self._wanted = Batch(), [], []
+            granted = _marked(batch, wanted)
             invalid = await self._write(batch) if batch else frozenset()
             for mark, future in zip(batch.marks, granted, strict=True):
                 if not future.done():
@@ -115,3 +119,25 @@ class Recorder:
                     log.info("ledger_writable_again")
                     self.trouble = ""
                 return invalid
+
+
+def _marked(
+    batch: Batch, wanted: Sequence[tuple[Callable[[], SliceMark | None], asyncio.Future[bool]]]
+) -> Sequence[asyncio.Future[bool]]:
+    """Put the marks that are wanted into the batch; who waits for each."""
+    granted = []
+    for make, future in wanted:
+        if future.done():
+            continue  # cancelled
+        try:
+            mark = make()
+        # A bug in one slice must not keep the others from being recorded.
+        except Exception as error:
+            future.set_exception(error)
+            continue
+        if mark is None:
+            future.set_result(True)
+        else:
+            batch.marks.append(mark)
+            granted.append(future)
+    return granted

@@ -1,8 +1,8 @@
 """One leased slice on its way: small write-ahead chunks, and a bounded number of sends in flight.
 
-The granter lets recipients through in chunks, each once its mark is on disk; at most two chunks are granted
-and unanswered at any time, so that is what a kill can leave in doubt. The slots take who is granted and ask
-(`slots`).
+The granter lets recipients through by marks, each once it is on disk. It asks for the next when a chunk or
+less is unanswered. How far that one goes is settled when it is written: to two chunks in all, so that is what
+a kill can leave in doubt. The slots take who is let through and ask (`slots`).
 """
 
 import asyncio
@@ -44,6 +44,8 @@ class SliceRun:
         self._last_id = unasked[-1] if unasked else None
         self._unasked = [(one, openids[one]) for one in unasked if one in openids]
         self._next = 0
+        self._chunk: list[Recipient] = []
+        """Whom the mark lets through that is being written."""
         self._put_off = deque(
             (one, openids[one.recipient_id]) for one in lease.deferrals if one.recipient_id in openids
         )
@@ -93,15 +95,12 @@ class SliceRun:
 
     async def _grant(self, group: asyncio.TaskGroup) -> None:
         slots = self._slots
-        while not slots.stopping:
-            chunk, mark = self._next_chunk()
-            if not chunk:
-                break
-            if not await self._recorder.mark(mark):
+        while self._anybody_left and not slots.stopping:
+            if not await self._recorder.mark(self._next_mark):
                 self.lease_lost = True
                 slots.stop()
                 break
-            slots.let_through(chunk)
+            slots.let_through(self._chunk)
             self._staff(group)
             while slots.unanswered > (few := self._pace.chunk_size) and not slots.stopping:
                 slots.few = few
@@ -109,17 +108,29 @@ class SliceRun:
                 await slots.fewer.wait()
         slots.nobody_more()
 
-    def _next_chunk(self) -> tuple[list[Recipient], SliceMark]:
-        size = self._pace.chunk_size
-        chunk = self._due_again(size) if self._put_off else []
-        armed = [who.id for who in chunk]
-        fresh = self._unasked[self._next : self._next + size - len(chunk)]
+    @property
+    def _anybody_left(self) -> bool:
+        """Whether somebody can be let through now."""
+        is_due = bool(self._put_off) and self._put_off[0][0].due_at <= self._clock.now()
+        return is_due or self._next < len(self._unasked)
+
+    def _next_mark(self) -> SliceMark | None:
+        """The mark that lets `_chunk` through: as many as make two chunks of those who are unanswered."""
+        if self._slots.stopping:
+            self._chunk = []
+            return None
+        room = 2 * self._pace.chunk_size - self._slots.unanswered
+        self._chunk = self._due_again(room) if self._put_off else []
+        armed = [who.id for who in self._chunk]
+        fresh = self._unasked[self._next : self._next + room - len(self._chunk)]
         self._next += len(fresh)
-        chunk += [Recipient(one, openid) for one, openid in fresh]
+        self._chunk += [Recipient(one, openid) for one, openid in fresh]
+        if not self._chunk:
+            return None  # given away meanwhile
         # The last mark covers who is gone from the end of the slice, too.
         last_fresh = fresh[-1][0] if fresh else None
         upto = self._last_id if self._next == len(self._unasked) else last_fresh
-        return chunk, SliceMark(self.lease, upto, armed)
+        return SliceMark(self.lease, upto, armed)
 
     def _due_again(self, most: int) -> list[Recipient]:
         now = self._clock.now()

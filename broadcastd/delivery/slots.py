@@ -57,7 +57,7 @@ class Slots:
         """How many are let through, and have not been settled."""
         self.few = 0
         self.fewer = asyncio.Event()
-        """Set when `few` or less are unanswered; not with each who is settled, which would wake for nothing."""
+        """Set when `few` or less are unanswered, not with each who is settled: it would wake for nothing."""
         self.many = 0
         """Of slots at work: who starts one counts it, and it counts itself out."""
         self._pace = job.account.pace

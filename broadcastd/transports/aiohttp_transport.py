@@ -20,6 +20,8 @@ class _NotAskedError(Exception):
     """The connection is there, and the call may not be made any more."""
 
 
+TROUBLES = (_NotAskedError, UnicodeError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
+
 _may_ask: ContextVar[Callable[[], bool]] = ContextVar("may_ask")
 """Of the call that this coroutine makes: a connector is given the request only."""
 
@@ -69,8 +71,16 @@ class AiohttpTransport:
 
     async def make_calls(self, url: URL, source: CallSource) -> None:
         """See `Transport`."""
+        _may_ask.set(source.still)
         while (body := source.next_call()) is not None:
-            source.ended(await self.exchange("POST", url, body, source.still, MAX_ANSWER_BYTES))
+            raw: Raw | None
+            # As in `exchange`, which would be one more coroutine to go through at every step of a call.
+            try:
+                async with self._session.post(url, data=body, allow_redirects=False) as response:
+                    raw = await _answer(response, MAX_ANSWER_BYTES)
+            except TROUBLES as error:
+                raw = _trouble(error)
+            source.ended(raw)
 
     async def exchange(
         self, method: str, url: URL, body: bytes | None, may_ask: Callable[[], bool], most_bytes: int
@@ -79,28 +89,28 @@ class AiohttpTransport:
         _may_ask.set(may_ask)
         try:
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
-                if response.status != 200:
-                    return by_status(response.status)
-                return await _body(response.content, most_bytes)
-        except _NotAskedError:
-            return None
-        except UnicodeError as error:
-            return no_connection(error)  # no name of a host
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+                return await _answer(response, most_bytes)
+        except TROUBLES as error:
             return _trouble(error)
 
 
-async def _body(content: aiohttp.StreamReader, most_bytes: int) -> Raw:
+async def _answer(response: aiohttp.ClientResponse, most_bytes: int) -> Raw:
+    if response.status != 200:
+        return by_status(response.status)
+    content = response.content
     raw = await content.read(most_bytes + 1)
     while raw and not content.at_eof() and len(raw) <= most_bytes:
         raw += await content.read(most_bytes + 1 - len(raw))
     return raw if len(raw) <= most_bytes else Answer(unanswered=TOO_LONG)
 
 
-def _trouble(error: Exception) -> Answer:
+def _trouble(error: Exception) -> Answer | None:
+    """How a call ended that raised this. A UnicodeError: that is no name of a host."""
+    if isinstance(error, _NotAskedError):
+        return None
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return no_connection(error.certificate_error)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(error, aiohttp.ConnectionTimeoutError | UnicodeError):
         return no_connection(error)
     if isinstance(error, aiohttp.ClientConnectorError):
         return no_connection(error.os_error)

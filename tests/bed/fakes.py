@@ -221,7 +221,10 @@ class FakeRecorder:
     waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
     on_mark: Callable[[SliceMark], None] = lambda mark: None
 
-    async def mark(self, mark: SliceMark) -> bool:
+    async def mark(self, make: Callable[[], SliceMark | None]) -> bool:
+        mark = make()
+        if mark is None:
+            return True
         number = len(self.marks)
         self.marks.append(mark)
         self.on_mark(mark)

@@ -100,7 +100,45 @@ async def test_nobody_is_asked_before_their_mark_is_granted():
         await settle_down()
         assert max(scene.asked) <= granted
     assert scene.asked == list(range(1, 41))
-    assert [mark.upto for mark in scene.recorder.marks] == [8, 16, 24, 32, 40]
+    marks = [mark.upto for mark in scene.recorder.marks]
+    assert marks[0] == 2 * CHUNK
+    assert marks[-1] == 40
+
+
+async def test_a_mark_goes_as_far_as_makes_two_chunks_when_it_is_written():
+    """So that a task may ask two chunks between two commits, and never more are unanswered."""
+    scene = Scene(range(1, 101), in_flight=1)
+    scene.channel.hold = True
+    answered_meanwhile = 3
+    wanted = []
+
+    class Lazy:
+        async def mark(self, make):
+            wanted.append(asyncio.get_running_loop().create_future())
+            await wanted[-1]
+            return await scene.recorder.mark(make)
+
+        def __getattr__(self, name):
+            return getattr(scene.recorder, name)
+
+    scene.run._recorder = Lazy()
+    running = scene.start()
+    await settle_down()
+    wanted.pop().set_result(None)
+    await settle_down()
+    assert scene.let_through == 2 * CHUNK
+    while not wanted:
+        scene.channel.release()
+        await settle_down()
+    assert len(scene.recorder.outcomes) == CHUNK
+    for _ in range(answered_meanwhile):
+        scene.channel.release()
+        await settle_down()
+    wanted.pop().set_result(None)
+    await settle_down()
+    assert scene.let_through == 3 * CHUNK + answered_meanwhile
+    running.cancel()
+    await asyncio.wait([running])
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 8, 20])
@@ -177,7 +215,7 @@ async def test_stop_before_the_first_mark_is_granted():
     scene.recorder.grant()
     await finished(running)
     assert scene.asked == []
-    assert scene.put_off == list(range(1, 9))
+    assert scene.put_off == list(range(1, 2 * CHUNK + 1))
     assert len(scene.recorder.marks) == 1
 
 
@@ -216,12 +254,12 @@ async def test_give_half_keeps_and_gives_exactly():
     scene.recorder.hold = True
     running = scene.start()
     await settle_down()
-    assert scene.run.spare == 92
+    assert scene.run.spare == 84
     split, rows = scene.run.give_half()
     assert (*split.keep, *split.give) == scene.lease.ids
     assert [one for one, _ in rows] == list(split.give)
     assert [name for _, name in rows] == [openid(one) for one in split.give]
-    assert scene.run.spare == 46
+    assert scene.run.spare == 42
     assert min(split.give) > scene.recorder.marks[0].upto
     scene.recorder.hold = False
     scene.recorder.grant()

@@ -1,7 +1,6 @@
 """Calls over keep-alive connections that it drives itself: by callbacks, with one future a run of calls.
 
-All that runs for a usual message: `answer_received`, `_go_on` and `_ask` of `_Connection`. What is rare is
-aiohttp's: what is no POST, an address with a user in it, a server that compresses unasked.
+What is rare is aiohttp's: what is no POST, an address with a user in it, a server that compresses unasked.
 """
 
 import asyncio

@@ -39,15 +39,15 @@ class SliceRun:
         self._slots = Slots(lease, job, shared, pulled_s, recollection)
         self._recorder, self._clock = shared.recorder, shared.clock
         self._pace = job.account.pace
-        openids = dict(rows)
+        by_id = {row[0]: row for row in rows}  # the same tuples: of all slices together they are megabytes
         unasked = lease.unasked
         self._last_id = unasked[-1] if unasked else None
-        self._unasked = [(one, openids[one]) for one in unasked if one in openids]
+        self._unasked = [by_id[one] for one in unasked if one in by_id]
         self._next = 0
         self._chunk: list[Recipient] = []
         """Whom the mark lets through that is being written."""
         self._put_off = deque(
-            (one, openids[one.recipient_id]) for one in lease.deferrals if one.recipient_id in openids
+            (one, by_id[one.recipient_id][1]) for one in lease.deferrals if one.recipient_id in by_id
         )
 
     # -- from the dispatcher ---------------------------------------------------------------------------

@@ -78,12 +78,17 @@ class WarmProcess:
         self.send_signal(signal.SIGKILL)
 
     def _look(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._ended], [], [], timeout)[0]:
+        if self.returncode is None and self._has_ended(timeout):
             said = self._ended.recv(FRAME_BYTES)
             self._ended.close()
             assert said, "the warm process is gone"
             self.returncode = int(said)
         return self.returncode
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        poll = select.poll()  # not select: a worker that has run for long may have thousands of files open
+        poll.register(self._ended, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 class WarmStarts:

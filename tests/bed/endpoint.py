@@ -80,10 +80,11 @@ class CountingEndpoint:
         started.set()
         self._loop.run_forever()
         server.close()
+        self._loop.run_until_complete(_turns())  # who was let in just now is a connection only then
         for transport in list(self.connections):
             transport.abort()
         self._loop.run_until_complete(server.wait_closed())
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(_turns())
         self._loop.close()
 
     def count(self, path: str, raw: bytes) -> bytes:
@@ -98,6 +99,12 @@ class CountingEndpoint:
         if answer == OK:
             self.received[str(body["touser"])] += 1
         return answer
+
+
+async def _turns() -> None:
+    """As many turns of the loop as an accepted socket takes to be a connection."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 class _Http(asyncio.Protocol):

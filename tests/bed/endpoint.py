@@ -80,11 +80,11 @@ class CountingEndpoint:
         started.set()
         self._loop.run_forever()
         server.close()
-        self._loop.run_until_complete(_turns())  # who was let in just now is a connection only then
+        self._loop.run_until_complete(turns())  # who was let in just now is a connection only then
         for transport in list(self.connections):
             transport.abort()
         self._loop.run_until_complete(server.wait_closed())
-        self._loop.run_until_complete(_turns())
+        self._loop.run_until_complete(turns())
         self._loop.close()
 
     def count(self, path: str, raw: bytes) -> bytes:
@@ -101,7 +101,7 @@ class CountingEndpoint:
         return answer
 
 
-async def _turns() -> None:
+async def turns() -> None:
     """As many turns of the loop as an accepted socket takes to be a connection."""
     for _ in range(5):
         await asyncio.sleep(0)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from bed.endpoint import turns
 from bed.mariadb import PrivateMariaDb
 
 
@@ -96,9 +97,10 @@ class DatabaseProxy:
         started.set()
         self._loop.run_forever()
         server.close()
+        self._loop.run_until_complete(turns())  # who was let in just now is a connection only then
         for link in list(self.links):
             link.abort()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(turns())
         self._loop.run_until_complete(server.wait_closed())
         self._loop.close()
 

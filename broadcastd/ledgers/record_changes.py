@@ -41,7 +41,11 @@ _NO_LONGER_DUE = "DELETE FROM deferrals WHERE job_no = ? AND recipient_id IN"
 _ROUND = "UPDATE rounds SET ended = ended + ? WHERE job_no = ? AND no = ?"
 _SAVED = "UPDATE jobs SET calls_saved = calls_saved + ? WHERE no = ?"
 _DOUBT = "UPDATE jobs SET in_doubt = in_doubt + ? WHERE no = ?"
-_TIMES = "UPDATE jobs SET first_sent_at = coalesce(first_sent_at, ?), last_sent_at = ? WHERE no = ?"
+# The earliest and the latest, in whatever order they are written.
+_TIMES = (
+    "UPDATE jobs SET first_sent_at = CASE WHEN first_sent_at <= ? THEN first_sent_at ELSE ? END,"
+    " last_sent_at = CASE WHEN last_sent_at >= ? THEN last_sent_at ELSE ? END WHERE no = ?"
+)
 
 
 def record(connection: sa.Connection, batch: Batch, now: datetime) -> frozenset[int]:
@@ -127,17 +131,24 @@ def _write_sent(
     connection: sa.Connection, sql: RecordStatements, on: SentOn, rows: Sequence[SentRow]
 ) -> None:
     """As `write_outcomes`, of recipients who have no outcome yet: then there is little to look at."""
-    try:
-        if on.round_no > 1:
-            raise sql.conflict  # there are former outcomes
-        sql.insert_sent(on, rows)
-    except sql.conflict:
+    # In a retry everybody has a former one.
+    if on.round_no > 1 or not _inserted(sql, on, rows):
         write_outcomes(connection, [_outcome(on, row) for row in rows])
         return
     sql.insert(_TALLY, [(on.job_no, Outcome.SENT.value, on.channel, 0, len(rows))])
     sql.each(_ROUND, [(len(rows), on.job_no, on.round_no)])
-    sql.each(_TIMES, [(rows[0][2], rows[-1][2], on.job_no)])  # they are in the order that they came
+    times = [at_ms for _, _, at_ms, _ in rows]
+    sql.each(_TIMES, [_span(min(times), max(times), on.job_no)])
     receipt_changes.note_sent(connection, [_outcome(on, row) for row in rows if row[3] is not None])
+
+
+def _inserted(sql: RecordStatements, on: SentOn, rows: Sequence[SentRow]) -> bool:
+    """False: somebody has an outcome already, and none of these is written."""
+    try:
+        sql.insert_sent(on, rows)
+    except sql.conflict:
+        return False
+    return True
 
 
 def _outcome(on: SentOn, row: SentRow) -> OutcomeRow:
@@ -177,7 +188,12 @@ def _note_times(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> None:
         if row.outcome is Outcome.SENT:
             first, last = spans.get(row.job_no, (row.at, row.at))
             spans[row.job_no] = min(first, row.at), max(last, row.at)
-    sql.each(_TIMES, [(to_ms(first), to_ms(last), job_no) for job_no, (first, last) in spans.items()])
+    sql.each(_TIMES, [_span(to_ms(first), to_ms(last), job_no) for job_no, (first, last) in spans.items()])
+
+
+def _span(first_ms: int, last_ms: int, job_no: int) -> Row:
+    """The values of `_TIMES`."""
+    return first_ms, first_ms, last_ms, last_ms, job_no
 
 
 def _values(rows: Sequence[OutcomeRow]) -> Sequence[Row]:

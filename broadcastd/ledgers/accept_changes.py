@@ -4,7 +4,6 @@ With statements of its own for each, the writer's thread would let go of the int
 and wait until the event loop gives it back; in MySQL every one would be a journey.
 """
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from broadcastd.clock import to_ms
 from broadcastd.errors import BroadcastdError, DeadlinePassedError, KeyConflictError
 from broadcastd.ledgers.job_changes import move
+from broadcastd.ledgers.plain_sql import plain_sql_of
 from broadcastd.ledgers.rows import fresh_job, job_row, load_job, load_jobs
 from broadcastd.ledgers.schema import WHOLE_AUDIENCE, jobs
 from broadcastd.model import Hold, HoldKind, Job, NewJob
@@ -121,7 +121,7 @@ def _former_owners(connection: sa.Connection, keys: Sequence[_Key | None]) -> di
             digests[identity], numbers[identity] = digest, job_no
         else:
             account, kind, key, flag = identity
-            _run(connection, _DROP_KEY, [account, kind, flag, key])
+            plain_sql_of(connection).rows(_DROP_KEY, [account, kind, flag, key])
     if not numbers:
         return {}
     these = sa.select(jobs).where(jobs.c.no.in_(set(numbers.values())))
@@ -138,7 +138,9 @@ def _rows_of(
         alike[account, kind, flag].append(key)
     for (account, kind, flag), some in alike.items():
         sql = f"{_FIND_KEYS} {_marks(some)}"
-        for key, job_no, digest, expires_ms in _run(connection, sql, [account, kind, flag, *some]):
+        for key, job_no, digest, expires_ms in plain_sql_of(connection).rows(
+            sql, [account, kind, flag, *some]
+        ):
             yield (account, kind, _text(key), flag), (job_no, digest, expires_ms)
 
 
@@ -156,7 +158,7 @@ def _insert(connection: sa.Connection, offers: Sequence[Offer]) -> Sequence[Job]
         return ()
     # Nobody else inserts jobs. Asked for afterwards, the numbers would be a row each: SQLite's driver lets go
     # of the interpreter lock at every row.
-    ((last,),) = _run(connection, _LAST_NUMBER, ())
+    ((last,),) = plain_sql_of(connection).rows(_LAST_NUMBER, ())
     numbered = list(enumerate(offers, last + 1))
     _write(connection, "jobs", [{"no": no, **job_row(offer.job)} for no, offer in numbered])
     first_round = [
@@ -193,7 +195,7 @@ def _write(connection: sa.Connection, table: str, rows: Sequence[Row]) -> None:
         columns = ", ".join(f"`{name}`" for name in part[0])
         values = ", ".join([_marks(part[0])] * len(part))
         flat = [value for row in part for value in row.values()]
-        _run(connection, f"INSERT INTO {table} ({columns}) VALUES {values}", flat)  # noqa: S608 - our names
+        plain_sql_of(connection).rows(f"INSERT INTO {table} ({columns}) VALUES {values}", flat)  # noqa: S608 - our names
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -217,15 +219,3 @@ def _marks(values: Collection[Any]) -> str:
 def _text(value: str | bytes) -> str:
     """MySQL keeps exact texts as bytes."""
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _run(connection: sa.Connection, sql: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
-    """A statement with `?` for a value; its rows.
-
-    SQLite's driver without SQLAlchemy: of a single accept, that is half of what this thread has to do.
-    """
-    driver = connection.connection.driver_connection
-    if isinstance(driver, sqlite3.Connection):
-        return driver.execute(sql, values).fetchall()
-    found = connection.exec_driver_sql(sql.replace("?", "%s"), tuple(values))
-    return found.all() if found.returns_rows else ()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from broadcastd.batch import Learned
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.errcodes import Note
-from broadcastd.ledgers.record_statements import Insert, RecordStatements, statements_for
+from broadcastd.ledgers.plain_sql import Insert, PlainSql, plain_sql_of
 from broadcastd.ledgers.schema import followers
 from broadcastd.model import Known
 
@@ -39,7 +39,7 @@ def known(connection: sa.Connection, account: str, openids: Sequence[str]) -> Ma
     """See `Ledger.known`."""
     if not openids:
         return {}
-    rows = statements_for(connection).among(_KNOWN, account, openids)
+    rows = plain_sql_of(connection).among(_KNOWN, account, openids)
     return {
         _text(openid): Known(
             _moment(until), left, _moment(closed), gone_code, _moment(gone), _moment(refused)
@@ -57,7 +57,7 @@ def _moment(moment_ms: int | None) -> datetime | None:
     return None if moment_ms is None else from_ms(moment_ms)
 
 
-def learn(sql: RecordStatements, learned: Sequence[Learned]) -> None:
+def learn(sql: PlainSql, learned: Sequence[Learned]) -> None:
     """Write what answers said, the later one of the same person last."""
     for some in _turns(learned):
         refusals = [one for one in some if one.errcode]

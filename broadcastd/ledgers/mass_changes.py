@@ -14,7 +14,7 @@ from broadcastd.batch import OutcomeRow
 from broadcastd.chunks import Chunk, MassStand
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.ledgers import record_changes
-from broadcastd.ledgers.record_statements import statements_for
+from broadcastd.ledgers.plain_sql import plain_sql_of
 from broadcastd.ledgers.schema import followers, gathered, jobs, mass_chunks, outcomes, pushes, rounds, slices
 from broadcastd.mass_ports import ChunkEnd, Member
 from broadcastd.model import WITH_ITS_CHUNK
@@ -130,7 +130,7 @@ def _insert(
     new = {"job_no": job_no, "no": no, "clientmsgid": f"{job_id}m{no}", "state": ChunkState.MADE.value}
     connection.execute(sa.insert(mass_chunks).values(**new, size=len(listed), made_at=to_ms(now)))
     put = f"UPDATE gathered SET chunk_no = {no} WHERE job_no = ? AND recipient_id IN"  # noqa: S608 - a number
-    statements_for(connection).among(put, job_no, listed)
+    plain_sql_of(connection).among(put, job_no, listed)
     return _chunk(connection.execute(sa.select(mass_chunks).where(_this(job_no, no))).one())
 
 
@@ -145,7 +145,7 @@ def _forget_ended(connection: sa.Connection, job_no: int) -> None:
     query = sa.select(gathered.c.recipient_id).where(_in_none(job_no), sa.exists(ended))
     found = connection.execute(query).scalars().all()
     if found:
-        statements_for(connection).among(_LEAVE, job_no, found)
+        plain_sql_of(connection).among(_LEAVE, job_no, found)
 
 
 def _opted_out(connection: sa.Connection, job_no: int, chunk_no: int | None) -> Sequence[int]:
@@ -173,7 +173,7 @@ def _skip(connection: sa.Connection, job_no: int, ids: Collection[int], now: dat
     """Who was asked before, on another channel, and gave no answer may have it: `unknown`."""
     if not ids:
         return
-    doubted = {row[0] for row in statements_for(connection).among(_DOUBTED, job_no, list(ids))}
+    doubted = {row[0] for row in plain_sql_of(connection).among(_DOUBTED, job_no, list(ids))}
     _end(connection, job_no, doubted, ChunkEnd(Outcome.UNKNOWN, ""), now)
     _end(connection, job_no, set(ids) - doubted, ChunkEnd(Outcome.SKIPPED, ""), now)
 
@@ -291,7 +291,7 @@ def pass_on(
         ids = [one for one, _ in members(connection, job_no, only_chunk)]
         _set_state(connection, job_no, only_chunk, ChunkState.REFUSED, 0)
     if ids:
-        sql = statements_for(connection)
+        sql = plain_sql_of(connection)
         _make_due(connection, job_no, ids)
         put = f"UPDATE deferrals SET due_at = {to_ms(now)}, channel_no = {channel_no}, tries = 0"  # noqa: S608
         sql.among(f"{put} WHERE job_no = ? AND recipient_id IN", job_no, ids)
@@ -319,12 +319,12 @@ def _end(connection: sa.Connection, job_no: int, ids: Collection[int], how: Chun
         for one in ids
     ]
     record_changes.write_outcomes(connection, rows)
-    statements_for(connection).among(_LEAVE, job_no, list(ids))
+    plain_sql_of(connection).among(_LEAVE, job_no, list(ids))
 
 
 def _make_due(connection: sa.Connection, job_no: int, ids: Collection[int]) -> None:
     """Let the tasks look at the slices of `ids` again."""
-    numbers = [row[0] for row in statements_for(connection).among(_SLICES, job_no, list(ids))]
+    numbers = [row[0] for row in plain_sql_of(connection).among(_SLICES, job_no, list(ids))]
     these = sa.and_(slices.c.job_no == job_no, slices.c.no.in_(numbers))
     is_open = slices.c.state == SliceState.OPEN.value
     connection.execute(sa.update(slices).where(these, is_open).values(due_at=0))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from broadcastd.batch import OutcomeRow
 from broadcastd.clock import to_ms
-from broadcastd.ledgers.record_statements import Insert, statements_for
+from broadcastd.ledgers.plain_sql import Insert, plain_sql_of
 from broadcastd.ledgers.schema import delivery_tallies, jobs, receipts
 from broadcastd.pushes import Delivery
 
@@ -169,7 +169,7 @@ def _accounts(connection: sa.Connection, job_nos: Collection[int]) -> Mapping[in
 def _count(connection: sa.Connection, complete: Sequence[tuple[int, str, str]]) -> None:
     if complete:
         sums = Counter(complete)
-        statements_for(connection).insert(_TALLY, [(*what, n) for what, n in sums.items()])
+        plain_sql_of(connection).insert(_TALLY, [(*what, n) for what, n in sums.items()])
 
 
 def deliveries_of(

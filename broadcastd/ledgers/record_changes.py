@@ -1,6 +1,6 @@
 """What the recorder writes: marks, deferrals, outcomes and the tallies over them. Runs inside a commit.
 
-This is the ledger's hot path; its SQL is in `record_statements`.
+This is the ledger's hot path; its SQL is in `plain_sql`.
 """
 
 from collections import Counter, defaultdict
@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from broadcastd.batch import Batch, DeferralRow, OutcomeRow, SentOn, SentRow, SliceMark
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.ledgers import follower_changes, receipt_changes, retry_changes
-from broadcastd.ledgers.record_statements import (
+from broadcastd.ledgers.plain_sql import (
     MOST_ROWS,
     Insert,
-    RecordStatements,
+    PlainSql,
     Row,
-    statements_for,
+    plain_sql_of,
 )
 from broadcastd.outcomes import Outcome
 
@@ -53,9 +53,9 @@ def record(connection: sa.Connection, batch: Batch, now: datetime) -> frozenset[
     put_off(connection, batch.deferrals)
     if batch.gathered:
         rows = [(one.job_no, one.recipient_id, one.openid) for one in batch.gathered]
-        statements_for(connection).insert(_GATHERED, rows)
+        plain_sql_of(connection).insert(_GATHERED, rows)
     write_outcomes(connection, batch.outcomes)
-    sql = statements_for(connection)
+    sql = plain_sql_of(connection)
     for on, sent in batch.sent.items():
         for at in range(0, len(sent), MOST_ROWS):
             _write_sent(connection, sql, on, sent[at : at + MOST_ROWS])
@@ -64,7 +64,7 @@ def record(connection: sa.Connection, batch: Batch, now: datetime) -> frozenset[
     return _mark(sql, batch.marks, to_ms(now))
 
 
-def _mark(sql: RecordStatements, marks: Sequence[SliceMark], now_ms: int) -> frozenset[int]:
+def _mark(sql: PlainSql, marks: Sequence[SliceMark], now_ms: int) -> frozenset[int]:
     valid = sql.mark(marks, now_ms)
     armed = [(mark.lease.job_no, one) for mark in marks if mark.lease.token in valid for one in mark.armed]
     for job_no, ids in _by_job(armed).items():
@@ -98,13 +98,13 @@ def put_off(connection: sa.Connection, rows: Sequence[DeferralRow]) -> None:
         )
         for row in rows
     ]
-    statements_for(connection).insert(_PUT_OFF, values)
+    plain_sql_of(connection).insert(_PUT_OFF, values)
     count_doubts(connection, Counter(row.job_no for row in rows if row.in_doubt))
 
 
 def count_doubts(connection: sa.Connection, doubts: Mapping[int, int]) -> None:
     """Add to the jobs' cumulative `in_doubt`."""
-    statements_for(connection).each(_DOUBT, [(n, job_no) for job_no, n in doubts.items()])
+    plain_sql_of(connection).each(_DOUBT, [(n, job_no) for job_no, n in doubts.items()])
 
 
 def write_outcomes(connection: sa.Connection, rows: Sequence[OutcomeRow]) -> None:
@@ -113,7 +113,7 @@ def write_outcomes(connection: sa.Connection, rows: Sequence[OutcomeRow]) -> Non
     if retried:
         new = retry_changes.make_way(connection, retried)
         rows = [*(row for row in rows if row.round_no == 1), *new]
-    sql = statements_for(connection)
+    sql = plain_sql_of(connection)
     rows = _insert_new(sql, rows)
     if not rows:
         return
@@ -127,9 +127,7 @@ def write_outcomes(connection: sa.Connection, rows: Sequence[OutcomeRow]) -> Non
     receipt_changes.note_sent(connection, rows)
 
 
-def _write_sent(
-    connection: sa.Connection, sql: RecordStatements, on: SentOn, rows: Sequence[SentRow]
-) -> None:
+def _write_sent(connection: sa.Connection, sql: PlainSql, on: SentOn, rows: Sequence[SentRow]) -> None:
     """As `write_outcomes`, of recipients who have no outcome yet: then there is little to look at."""
     # In a retry everybody has a former one.
     if on.round_no > 1 or not _inserted(sql, on, rows):
@@ -142,7 +140,7 @@ def _write_sent(
     receipt_changes.note_sent(connection, [_outcome(on, row) for row in rows if row[3] is not None])
 
 
-def _inserted(sql: RecordStatements, on: SentOn, rows: Sequence[SentRow]) -> bool:
+def _inserted(sql: PlainSql, on: SentOn, rows: Sequence[SentRow]) -> bool:
     """False: somebody has an outcome already, and none of these is written."""
     try:
         sql.insert_sent(on, rows)
@@ -157,7 +155,7 @@ def _outcome(on: SentOn, row: SentRow) -> OutcomeRow:
     return OutcomeRow(on.job_no, one, openid, Outcome.SENT, on.channel, 0, at, round_no=number, msgid=msgid)
 
 
-def _insert_new(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> Sequence[OutcomeRow]:
+def _insert_new(sql: PlainSql, rows: Sequence[OutcomeRow]) -> Sequence[OutcomeRow]:
     """Write those whose recipients have no outcome; which they are."""
     written: list[OutcomeRow] = []
     for at in range(0, len(rows), MOST_ROWS):
@@ -174,7 +172,7 @@ def _insert_new(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> Sequence[O
     return written
 
 
-def _only_new(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> Sequence[OutcomeRow]:
+def _only_new(sql: PlainSql, rows: Sequence[OutcomeRow]) -> Sequence[OutcomeRow]:
     new = {(row.job_no, row.recipient_id): row for row in reversed(rows)}  # of two in a batch, the first
     for job_no, ids in _by_job(new).items():
         for (known,) in sql.among(_KNOWN, job_no, ids):
@@ -182,7 +180,7 @@ def _only_new(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> Sequence[Out
     return list(new.values())
 
 
-def _note_times(sql: RecordStatements, rows: Sequence[OutcomeRow]) -> None:
+def _note_times(sql: PlainSql, rows: Sequence[OutcomeRow]) -> None:
     spans: dict[int, tuple[datetime, datetime]] = {}
     for row in rows:
         if row.outcome is Outcome.SENT:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from broadcastd.frozen import unpack_ids
+from broadcastd.ledgers.plain_sql import plain_sql_of
 
 MOST_PARTS = 100
 """Of one statement: SQLite takes 500."""
@@ -72,9 +73,9 @@ def standing(connection: sa.Connection, rows: Sequence[Any]) -> Mapping[int, Sta
 
 def _each(connection: sa.Connection, sql: str, rows: Iterable[Sequence[int]]) -> Iterator[Sequence[Any]]:
     """All rows that `sql` yields with each of `rows` as its values."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    plain = plain_sql_of(connection)
     waiting = list(rows)
     for at in range(0, len(waiting), MOST_PARTS):
         some = waiting[at : at + MOST_PARTS]
-        parts = " UNION ALL ".join([sql.replace("?", mark)] * len(some))
-        yield from connection.exec_driver_sql(parts, tuple(value for row in some for value in row)).all()
+        parts = " UNION ALL ".join([sql] * len(some))
+        yield from plain.rows(parts, [value for row in some for value in row])

@@ -20,7 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broadcastd.batch import Batch, DeferralRow, OutcomeRow, SliceMark
+from broadcastd.batch import Batch, DeferralRow, OutcomeRow, SentOn, SliceMark
+from broadcastd.clock import to_ms
 from broadcastd.errors import JobEndedError, KeyConflictError
 from broadcastd.model import RETRIABLE, Deferral, OnUnknown, Split
 from broadcastd.outcomes import Outcome
@@ -183,7 +184,11 @@ class Machine(RuleBasedStateMachine):
             if fate < 4:
                 outcome = list(Outcome)[fate]
                 row = self.row(lease, one, outcome, fate, deferred=was is not None)
-                batch.outcomes += [row] if one % 3 else [row, row]
+                if outcome is Outcome.SENT and was is None and one % 2:
+                    sent = batch.sent.setdefault(SentOn(lease.job_no, lease.round_no, "custom"), [])
+                    sent.append((one, row.openid, to_ms(now), None))
+                else:
+                    batch.outcomes += [row] if one % 3 else [row, row]
                 self.first_outcome.setdefault((lease.job_no, one, lease.round_no), outcome)
             elif fate < 6:
                 doubtful = fate == 5

@@ -9,7 +9,7 @@ from test_ledger_rounds import done_job, plan_retry, retry
 
 from broadcastd.batch import Batch, SentOn
 from broadcastd.clock import to_ms
-from broadcastd.ledgers.record_statements import MOST_ROWS
+from broadcastd.ledgers.plain_sql import MOST_ROWS
 from broadcastd.outcomes import Outcome
 
 TABLES = {

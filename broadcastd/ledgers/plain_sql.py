@@ -1,4 +1,6 @@
-"""The recorder's statements in each database's SQL: sets of rows at a time, on the ledger's hot path.
+"""What the ledger says to its database without SQLAlchemy's compiler: sets of rows, often. `?` is a value.
+
+The recorder's statements, jobs that are taken in, how slices stand, single values.
 
 SQLite: rows go in as one JSON value that `json_each` takes apart, on the driver's own connection. The
 statement is the same whatever the number of rows, so it is compiled once, and SQLite walks the rows without
@@ -50,8 +52,8 @@ class Insert:
         return ", ".join(f"{name} = {new}.{name}" for name in self.columns if name not in self.key)
 
 
-class RecordStatements(ABC):
-    """The recorder's SQL on one connection. Statements have `?` for a value."""
+class PlainSql(ABC):
+    """SQL on one connection. Statements have `?` for a value."""
 
     conflict: type[Exception]
     """What `insert` raises when a row is there already."""
@@ -72,8 +74,13 @@ class RecordStatements(ABC):
         """Run a statement that ends in `job_no = ? AND recipient_id IN`, or the like; its rows."""
 
     @abstractmethod
+    def rows(self, sql: str, values: Row) -> Sequence[Row]:
+        """Run a statement; the rows that it yields."""
+
     def value(self, sql: str, values: Row) -> Any:
-        """The first column of a question's only row; None: there is none."""
+        """The first column of a question's first row; None: there is none."""
+        rows = self.rows(sql, values)
+        return rows[0][0] if rows else None
 
     @abstractmethod
     def each(self, sql: str, rows: Sequence[Row]) -> None:
@@ -92,7 +99,7 @@ _INTO_OUTCOMES = "INSERT INTO outcomes (job_no, recipient_id, openid, outcome, c
 _SENT = "SELECT ?1, value ->> 0, value ->> 1, ?2, ?3, 0, value ->> 2, ?4 FROM json_each(?5)"
 
 
-class SqliteStatements(RecordStatements):
+class SqlitePlainSql(PlainSql):
     """On the driver's connection, without SQLAlchemy."""
 
     conflict = sqlite3.IntegrityError
@@ -103,7 +110,7 @@ class SqliteStatements(RecordStatements):
         self._driver = driver
 
     def insert(self, what: Insert, rows: Sequence[Row]) -> None:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         values = ", ".join(f"value ->> {at}" for at in range(len(what.columns)))
         sql = f"INSERT INTO {what.into} SELECT {values} FROM json_each(?) WHERE true"  # noqa: S608 - our names
         if what.when_there == "keep":
@@ -113,25 +120,24 @@ class SqliteStatements(RecordStatements):
         self._driver.execute(sql, (orjson.dumps(rows).decode(),))
 
     def insert_sent(self, on: SentOn, rows: Sequence[SentRow]) -> None:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         same = (on.job_no, Outcome.SENT.value, on.channel, on.round_no)
         self._driver.execute(f"{_INTO_OUTCOMES} {_SENT}", (*same, orjson.dumps(rows).decode()))
 
     def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         return self._driver.execute(f"{sql} {_OF_JSON}", (of, orjson.dumps(list(these)).decode()))
 
-    def value(self, sql: str, values: Row) -> Any:
-        """See `RecordStatements`."""
-        row = self._driver.execute(sql, values).fetchone()
-        return None if row is None else row[0]
+    def rows(self, sql: str, values: Row) -> Sequence[Row]:
+        """See `PlainSql`."""
+        return self._driver.execute(sql, values).fetchall()
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         self._driver.executemany(sql, rows)
 
     def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         sql = f"UPDATE slices SET mark = coalesce(?, mark) {_VALID}"  # noqa: S608 - our names
         return {
             mark.lease.token
@@ -142,7 +148,7 @@ class SqliteStatements(RecordStatements):
         }
 
 
-class MysqlStatements(RecordStatements):
+class MysqlPlainSql(PlainSql):
     """Through SQLAlchemy's connection, which knows how to wait for the driver."""
 
     conflict = sa.exc.IntegrityError
@@ -151,13 +157,13 @@ class MysqlStatements(RecordStatements):
         self._connection = connection
 
     def insert(self, what: Insert, rows: Sequence[Row]) -> None:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         write = self._put if what.when_there in ("conflict", "replace") else self._merge
         for at in range(0, len(rows), MOST_ROWS):
             write(what, rows[at : at + MOST_ROWS])
 
     def insert_sent(self, on: SentOn, rows: Sequence[SentRow]) -> None:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         one = f"({on.job_no}, ?, ?, '{Outcome.SENT.value}', ?, 0, ?, {on.round_no})"
         values = [value for row in rows for value in (row[0], row[1], on.channel, row[2])]
         self._run(f"{_INTO_OUTCOMES} VALUES {', '.join([one] * len(rows))}", values)
@@ -181,21 +187,22 @@ class MysqlStatements(RecordStatements):
         )
 
     def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         found = self._run(f"{sql} ({', '.join('?' * len(these))})", [of, *these])
         return iter(found.all() if found.returns_rows else ())
 
-    def value(self, sql: str, values: Row) -> Any:
-        """See `RecordStatements`."""
-        return self._run(sql, values).scalar_one_or_none()
+    def rows(self, sql: str, values: Row) -> Sequence[Row]:
+        """See `PlainSql`."""
+        found = self._run(sql, values)
+        return found.all() if found.returns_rows else ()
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
-        """See `RecordStatements`."""
+        """See `PlainSql`."""
         for row in rows:
             self._run(sql, row)
 
     def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
-        """See `RecordStatements`. The rows are held until the commit: no lease can be lost in between."""
+        """See `PlainSql`. The rows are held until the commit: no lease can be lost in between."""
         if not marks:
             return ()
         leases = {mark.lease.token: mark.lease for mark in marks}
@@ -221,9 +228,9 @@ def _flat(rows: Sequence[Row]) -> list[Any]:
     return [value for row in rows for value in row]
 
 
-STATEMENTS: Mapping[str, type[RecordStatements]] = {"sqlite": SqliteStatements, "mysql": MysqlStatements}
+STATEMENTS: Mapping[str, type[PlainSql]] = {"sqlite": SqlitePlainSql, "mysql": MysqlPlainSql}
 
 
-def statements_for(connection: sa.Connection) -> RecordStatements:
+def plain_sql_of(connection: sa.Connection) -> PlainSql:
     """Those of the connection's database."""
     return STATEMENTS[connection.dialect.name](connection)

@@ -141,8 +141,8 @@ class SliceRun:
 
     def _staff(self, group: asyncio.TaskGroup) -> None:
         slots = self._slots
-        for _ in range(min(self._pace.sends_per_task, slots.unanswered) - slots.many):
-            slots.many += 1
+        for _ in range(min(self._pace.sends_per_task, slots.unanswered) - slots.at_work):
+            slots.at_work += 1
             group.create_task(slots.work(), name=f"slot of slice {self.lease.job_no}/{self.lease.slice_no}")
 
 

@@ -58,8 +58,8 @@ class Slots:
         self.few = 0
         self.fewer = asyncio.Event()
         """Set when `few` or less are unanswered, not with each who is settled: it would wake for nothing."""
-        self.many = 0
-        """Of slots at work: who starts one counts it, and it counts itself out."""
+        self.at_work = 0
+        """How many slots there are now: who starts one counts it, and it counts itself out."""
         self._pace = job.account.pace
         self._opt_outs = job.account.opt_outs
         self._recollection = recollection
@@ -133,7 +133,7 @@ class Slots:
         """Ask whoever is there, one after the other, until nobody more will be let through."""
         gate = self.job.account.gate
         try:
-            while not self.stopping and self.many <= self._pace.sends_per_task:
+            while not self.stopping and self.at_work <= self._pace.sends_per_task:
                 if not self.one_by_one and not any(self.streams):
                     if not self.granting:
                         return
@@ -147,7 +147,7 @@ class Slots:
                     finally:
                         gate.leave()
         finally:
-            self.many -= 1
+            self.at_work -= 1
 
     async def _ask_some(self) -> None:
         if not self.one_by_one and await self._stream():

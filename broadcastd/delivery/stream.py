@@ -26,8 +26,7 @@ class Slice(Protocol):
     round_no: int
     clock: Clock
     recorder: Recorder
-    stopping: bool
-    many: int
+    at_work: int
     one_by_one: deque[Recipient]
     streams: tuple[deque[Recipient], ...]
 
@@ -94,7 +93,7 @@ class Stream:
     def next_call(self) -> bytes | None:
         """See `CallSource`."""
         of = self._of
-        if not (self._ticket and self._queue) or of.one_by_one or of.many > self._pace.sends_per_task:
+        if not (self._ticket and self._queue) or of.one_by_one or of.at_work > self._pace.sends_per_task:
             return None
         now_s = self._monotonic_s()
         is_present = self._tokens.present == self._token  # it may have been renewed ahead of its end

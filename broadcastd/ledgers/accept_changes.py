@@ -138,9 +138,8 @@ def _rows_of(
         alike[account, kind, flag].append(key)
     for (account, kind, flag), some in alike.items():
         sql = f"{_FIND_KEYS} {_marks(some)}"
-        for key, job_no, digest, expires_ms in plain_sql_of(connection).rows(
-            sql, [account, kind, flag, *some]
-        ):
+        found = plain_sql_of(connection).rows(sql, [account, kind, flag, *some])
+        for key, job_no, digest, expires_ms in found:
             yield (account, kind, _text(key), flag), (job_no, digest, expires_ms)
 
 

@@ -176,3 +176,27 @@ def test_it_is_never_none_and_never_above_the_most(most, acts):
             limit.ended(calls.popleft(), {"well": False, "trouble": True, "none": None}[act])
         assert min(FLOOR, most) <= limit.present <= most
         assert limit.in_flight == len(calls)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["another", "troubled", "begin", "end"]), st.floats(0, 1.5)), max_size=80
+    )
+)
+def test_the_next_call_of_the_same_caller_is_an_end_and_a_beginning(acts):
+    clock = FakeClock()
+    one, two = Limit(clock, 960), Limit(clock, 960)
+    tickets = [(one.began(), two.began()) for _ in range(20)]
+    for act, pause_s in acts:
+        clock.advance(pause_s)
+        if act == "begin" or not tickets:
+            tickets.append((one.began(), two.began()))
+            continue
+        mine, its = tickets.pop(0)
+        if act == "another":
+            two.ended(its, False)
+            tickets.append((one.another(mine, clock.monotonic_s()), two.began()))
+        else:
+            for limit, ticket in ((one, mine), (two, its)):
+                limit.ended(ticket, act == "troubled")
+        assert (one.present, one.in_flight, one.round) == (two.present, two.in_flight, two.round)

@@ -110,7 +110,7 @@ class AiohttpTransport:
 
     full_rate_per_s = 25_000
     """What one core sends, making and recording the messages included."""
-    chunk = 16
+    chunk = 8
 
     def __init__(self, settings: HttpSettings, connections: int) -> None:
         # One timer a call. A limit on each read (sock_read) would be two more.

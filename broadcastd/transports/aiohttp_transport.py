@@ -254,7 +254,8 @@ def _write(transport: asyncio.Transport, text: bytes) -> None:
 async def _answer(status: int, content: aiohttp.StreamReader, most_bytes: int) -> Raw:
     if status != 200:
         return by_status(status)
-    raw = await content.read(most_bytes + 1)
+    # All of it is there, nearly always.
+    raw = content.read_nowait(most_bytes + 1) if content.is_eof() else await content.read(most_bytes + 1)
     while raw and not content.at_eof() and len(raw) <= most_bytes:
         raw += await content.read(most_bytes + 1 - len(raw))
     return raw if len(raw) <= most_bytes else Answer(unanswered=TOO_LONG)

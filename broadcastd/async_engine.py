@@ -1,7 +1,7 @@
 """SQLAlchemy's engine for coroutines: what is used here of `sqlalchemy.ext.asyncio`, by the same names.
 
-That package imports SQLAlchemy's ORM, which nobody here uses: 6 MB that each daemon would carry. This does the
-same: the ordinary engine over an asynchronous driver, each call of it in a greenlet.
+That package imports SQLAlchemy's ORM, which nobody here uses: 6 MB that each daemon would carry. This does
+the same: the ordinary engine over an asynchronous driver, each call of it in a greenlet.
 """
 
 import asyncio

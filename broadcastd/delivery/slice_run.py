@@ -17,7 +17,7 @@ from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import Recollection
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.slots import SharedParts, Slots
-from broadcastd.delivery.unasked import Unasked
+from broadcastd.delivery.unasked import Row, Unasked
 from broadcastd.frozen import Ids
 from broadcastd.model import Deferral, Lease, Split
 from broadcastd.outcomes import Halt
@@ -30,7 +30,7 @@ class SliceRun:
         self,
         lease: Lease,
         job: OpenJob,
-        rows: Sequence[tuple[int, str]],
+        rows: Sequence[Row],
         shared: SharedParts,
         pulled_s: float = ALWAYS_BEFORE,
         recollection: Recollection | None = None,
@@ -44,8 +44,11 @@ class SliceRun:
         self._pace = job.account.pace
         unasked = list(lease.unasked)
         self._last_id = unasked[-1] if unasked else None
-        by_id = {row[0]: row for row in rows}
-        self._unasked = Unasked([by_id[one] for one in unasked if one in by_id])
+        by_id: dict[int, Row] = {}
+        if lease.deferrals or [row[0] for row in rows] != unasked:  # who is gone, or put off
+            by_id = {row[0]: row for row in rows}
+            rows = [by_id[one] for one in unasked if one in by_id]
+        self._unasked = Unasked(rows)
         self._chunk: list[Recipient] = []
         """Whom the mark lets through that is being written."""
         self._put_off = deque(
@@ -73,7 +76,7 @@ class SliceRun:
         """How many are neither asked nor let through: what could be given away."""
         return 0 if self._slots.stopping else len(self._unasked)
 
-    def give_half(self) -> tuple[Split, Sequence[tuple[int, str]]]:
+    def give_half(self) -> tuple[Split, Sequence[Row]]:
         """Give the second half of `spare` away: the split to commit, and the rows that go with it."""
         given = self._unasked.take_half()
         ids = tuple(self.lease.ids)

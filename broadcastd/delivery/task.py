@@ -74,9 +74,12 @@ class Task:
         """What sends it; None: nobody of it can be asked now. Only the run keeps the rows, and packed."""
         # Rows that come with a split were read at an unknown time.
         pulled_s = ALWAYS_BEFORE if work.rows is not None else self._clock.monotonic_s()
-        rows = work.rows if work.rows is not None else await self._pull(work)
-        if rows is None or await self._too_many_gone(work, rows):
-            return None
+        rows = work.rows
+        if rows is None:
+            wanted = _wanted(work.lease)
+            rows = await self._pull(work, wanted)
+            if rows is None or await self._too_many_gone(work, wanted.difference([one for one, _ in rows])):
+                return None
         memory = work.job.account.memory
         recollection = None
         if memory is not None:
@@ -84,9 +87,8 @@ class Task:
             recollection = await memory.recall(work.job.job, work.lease.round_no, openids)
         return SliceRun(work.lease, work.job, rows, self._shared, pulled_s, recollection)
 
-    async def _pull(self, work: Work) -> Sequence[tuple[int, str]] | None:
+    async def _pull(self, work: Work, wanted: set[int]) -> Rows | None:
         """Who of the slice is still eligible; None when that cannot be told before it must stop."""
-        wanted = _wanted(work.lease)
         if not wanted:
             return []
         bounds = min(wanted), max(wanted)
@@ -132,11 +134,8 @@ class Task:
                 return
             await self._clock.sleep(min(LOOK_S, left_s))
 
-    async def _too_many_gone(self, work: Work, rows: Sequence[tuple[int, str]]) -> bool:
+    async def _too_many_gone(self, work: Work, gone: set[int]) -> bool:
         """Skip who is gone; but hold the job when it is so many that the database is more likely wrong."""
-        if work.rows is not None:
-            return False
-        gone = _wanted(work.lease) - {one for one, _ in rows}
         most = work.job.account.max_gone_share * len(work.lease.ids)
         if len(gone) > most and not work.job.gone_allowed:
             await self._hold(

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from broadcastd import __version__, garbage, interpreter_lock, open_files
+from broadcastd import __version__, allocator, garbage, interpreter_lock, open_files
 from broadcastd.activation import Inherited
 from broadcastd.building import Parts
 from broadcastd.clock import Clock, SystemClock
@@ -192,6 +192,7 @@ async def serve(settings: Settings, surroundings: Surroundings | None = None) ->
     SIGHUP reopens the log and reads the settings again.
     """
     open_files.raise_limit()
+    allocator.keep_little()
     garbage.look_rarely()
     interpreter_lock.short_turns()
     daemon = Daemon(settings, surroundings=surroundings)

@@ -1,18 +1,20 @@
-"""Builds the daemon's parts from its settings. The only place that knows all of them."""
+"""Builds the daemon's parts from its settings. The only place that knows all of them.
+
+What few daemons have is imported where it is built: what is imported is most of a daemon's memory.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from broadcastd import hook_building
 from broadcastd.account_building import AccountBuilder
-from broadcastd.alerts.alerter import Alerter
 from broadcastd.audiences.engine import open_database
 from broadcastd.callback.building import Callbacks, Site
 from broadcastd.callback.building import build as build_callbacks
@@ -27,7 +29,6 @@ from broadcastd.delivery.forecaster import Forecaster
 from broadcastd.delivery.heartbeat import Heartbeat
 from broadcastd.delivery.intake import Intake
 from broadcastd.delivery.loop_lag import LoopLag
-from broadcastd.delivery.masses import Masses
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.delivery.planner import Planner
 from broadcastd.delivery.quota_table import QuotaTable
@@ -56,6 +57,10 @@ from broadcastd.settings import IDENTITY_OFF, LedgerSettings, Settings
 from broadcastd.wire.desk import Desk
 from broadcastd.wire.use_cases import UseCases
 
+if TYPE_CHECKING:
+    from broadcastd.alerts.alerter import Alerter
+    from broadcastd.delivery.masses import Masses
+
 log = structlog.get_logger()
 
 
@@ -71,8 +76,7 @@ class Parts:
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Build them all. Raises BroadcastdError."""
-        alerts = self.settings.alerts
-        self.alerter = Alerter(alerts, self.clock) if alerts.urls else None
+        self.alerter = self._build_alerter()
         self.notices: Notices = self.alerter or Unheard()
         self.ledger = await self._open_ledger(stack)
         self.builder = AccountBuilder(self.settings, self.ledger, self.clock, stack)
@@ -90,6 +94,13 @@ class Parts:
         self._build_http()
         stack.push_async_callback(self.canary.close)
 
+    def _build_alerter(self) -> "Alerter | None":
+        if not self.settings.alerts.urls:
+            return None
+        from broadcastd.alerts.alerter import Alerter  # noqa: PLC0415 - see the module's docstring
+
+        return Alerter(self.settings.alerts, self.clock)
+
     def _build_sending(self) -> None:
         settings, clock = self.settings, self.clock
         ledger, accounts, notices = self.ledger, self.accounts, self.notices
@@ -105,19 +116,17 @@ class Parts:
         self.account_holds = AccountHolds(ledger, self.jobs, self.dispatcher, clock, notices)
         shared = SharedParts(Sender(clock), self.recorder, clock)
         self.tasks = [Task(self.dispatcher, self.account_holds, shared) for _ in range(settings.pool.tasks)]
-        self.masses = [
-            Masses(
-                accounts[name],
-                ledger,
-                self.jobs,
-                shared.sender,
-                self.account_holds,
-                clock,
-                gather_s=account.mass.gather_s,
-            )
-            for name, account in settings.accounts.items()
-            if "mass" in account.channels
-        ]
+        gathers = [name for name, account in settings.accounts.items() if "mass" in account.channels]
+        self.masses = [self._build_masses(name, shared.sender) for name in gathers]
+
+    def _build_masses(self, name: str, sender: Sender) -> "Masses":
+        from broadcastd.delivery.masses import Masses  # noqa: PLC0415 - see the module's docstring
+
+        gather_s = self.settings.accounts[name].mass.gather_s
+        return Masses(
+            self.accounts[name], self.ledger, self.jobs, sender, self.account_holds, self.clock,
+            gather_s=gather_s,
+        )  # fmt: skip
 
     def _build_finish_hooks(self, stack: contextlib.AsyncExitStack) -> None:
         self.finish_hooks = hook_building.build(self.settings, self.ledger, self.notices, self.clock, stack)

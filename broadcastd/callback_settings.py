@@ -10,6 +10,9 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from broadcastd.section import Seconds, Section, check_port
 
+PREFIX = "/wechat/"
+"""The path of an account's callback is this and its name."""
+
 
 class Mode(StrEnum):
     """How WeChat's console is set for pushes."""

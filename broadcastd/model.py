@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -235,9 +235,9 @@ class Lease:
     slice_no: int
     token: int
     """Drawn anew for each lease: what a mark is checked against."""
-    ids: tuple[int, ...]
-    """All that are frozen."""
-    unasked: tuple[int, ...]
+    ids: Sequence[int]
+    """All that are frozen; ascending."""
+    unasked: Sequence[int]
     """Those above the mark without an outcome."""
     deferrals: tuple[Deferral, ...] = ()
     """Those put off, the first due first."""

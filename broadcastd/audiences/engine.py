@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from broadcastd.async_engine import AsyncConnection, AsyncEngine, create_async_engine
 from broadcastd.audiences.trouble import DATABASE, in_words, out_of_time
 from broadcastd.errors import AudienceUnavailableError
 from broadcastd.mysql_engine import Tap, address_of, hang_up_at_once
@@ -86,7 +86,7 @@ class Database:
                     stack.push_async_callback(connection.invalidate)
                     if self._is_mysql:
                         await connection.exec_driver_sql(_bound(0))
-                    tap = Tap((await connection.get_raw_connection()).driver_connection)
+                    tap = Tap(await connection.driver_connection())
                     cursor = await connection.run_sync(self._asked, statement, values, server_side=True)
             yield self._timed(connection, lambda _: cursor.fetchmany(size), tap)
 

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broadcastd.async_engine import AsyncConnection
 from broadcastd.audiences.engine import Database
 from broadcastd.audiences.followers_schema import (
     SYNC,

@@ -1,17 +1,16 @@
-"""Builds the callbacks of all accounts that have one, from the settings."""
+"""Builds the callbacks of all accounts that have one, from the settings.
+
+What serves them (XML, an HTTP server) is imported only where there is one: 2 MB.
+"""
 
 import contextlib
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broadcastd.audiences.engine import Database
 from broadcastd.audiences.registry import SqlRegistry
-from broadcastd.callback.endpoint import Endpoint
-from broadcastd.callback.envelope import Envelope
-from broadcastd.callback.forwarding import Forwarder
-from broadcastd.callback.listener import PREFIX, Listener
-from broadcastd.callback_settings import AccountCallbackSettings, CallbackSettings
+from broadcastd.callback_settings import PREFIX, AccountCallbackSettings, CallbackSettings
 from broadcastd.clock import Clock
 from broadcastd.delivery.applier import Applier
 from broadcastd.delivery.opt_outs import OptOuts
@@ -19,6 +18,9 @@ from broadcastd.delivery.reception import Receiver, Reception
 from broadcastd.ports import Ledger
 from broadcastd.pushes import NewPush, Word
 from broadcastd.settings import AccountSettings
+
+if TYPE_CHECKING:
+    from broadcastd.callback.endpoint import Endpoint
 
 
 def opt_outs_of(settings: AccountSettings, clock: Clock) -> OptOuts | None:
@@ -42,7 +44,7 @@ class Site:
 class Callbacks:
     """All of them. Nothing listens where no account has one."""
 
-    endpoints: list[Endpoint] = field(default_factory=list)
+    endpoints: "list[Endpoint]" = field(default_factory=list)
     appliers: dict[str, Applier] = field(default_factory=dict)
     reception: Reception | None = None
 
@@ -60,7 +62,11 @@ class Callbacks:
 
     def listening(self, settings: CallbackSettings) -> contextlib.AbstractAsyncContextManager[Any]:
         """The listener, to be entered."""
-        return Listener(settings, self.endpoints) if self.endpoints else contextlib.nullcontext()
+        if not self.endpoints:
+            return contextlib.nullcontext()
+        from broadcastd.callback.listener import Listener  # noqa: PLC0415 - see the module's docstring
+
+        return Listener(settings, self.endpoints)
 
     def view(self, account: str) -> dict[str, Any] | None:
         """How an account's callback is, for `info`; None: it has none."""
@@ -94,15 +100,25 @@ def build(
         return built
     built.reception = Reception(ledger, receivers, clock)
     for name, site in sites.items():
-        settings = _callback(site)
-        forwarder = None
-        if settings.forward_to is not None:
-            forwarder = Forwarder(settings.forward_to.get_secret_value(), settings.forward_timeout_s, name)
-            stack.push_async_callback(forwarder.close)
-        envelope = Envelope(settings, site.settings.app_id)
-        replies = {Word.OPT_OUT: settings.opt_out_reply, Word.OPT_IN: settings.opt_in_reply}
-        built.endpoints.append(Endpoint(name, envelope, replies, built.reception, clock, forwarder))
+        built.endpoints.append(_endpoint(name, site, built.reception, clock, stack))
     return built
+
+
+def _endpoint(
+    name: str, site: Site, reception: Reception, clock: Clock, stack: contextlib.AsyncExitStack
+) -> "Endpoint":
+    from broadcastd.callback.endpoint import Endpoint  # noqa: PLC0415 - see the module's docstring
+    from broadcastd.callback.envelope import Envelope  # noqa: PLC0415
+    from broadcastd.callback.forwarding import Forwarder  # noqa: PLC0415
+
+    settings = _callback(site)
+    forwarder = None
+    if settings.forward_to is not None:
+        forwarder = Forwarder(settings.forward_to.get_secret_value(), settings.forward_timeout_s, name)
+        stack.push_async_callback(forwarder.close)
+    envelope = Envelope(settings, site.settings.app_id)
+    replies = {Word.OPT_OUT: settings.opt_out_reply, Word.OPT_IN: settings.opt_in_reply}
+    return Endpoint(name, envelope, replies, reception, clock, forwarder)
 
 
 def _callback(site: Site) -> AccountCallbackSettings:

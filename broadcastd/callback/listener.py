@@ -10,12 +10,11 @@ from aiohttp import web
 
 from broadcastd.bounded_http import BACKLOG, BoundedServer, Bounds, body_of
 from broadcastd.callback.endpoint import NOT_TAKEN, Endpoint, Reply, Request
-from broadcastd.callback_settings import CallbackSettings
+from broadcastd.callback_settings import PREFIX, CallbackSettings
 from broadcastd.errors import CannotListenError
 
 log = structlog.get_logger()
 
-PREFIX = "/wechat/"
 ANSWER_S = 4.5
 """From a request's head to its answer. WeChat hangs up after 5 s, and pushes again."""
 LAST_ANSWERS_S = 5.0

@@ -6,6 +6,7 @@ a kill can leave in doubt. The slots take who is let through and ask (`slots`).
 """
 
 import asyncio
+import bisect
 import dataclasses
 from collections import deque
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import Recollection
 from broadcastd.delivery.opt_outs import ALWAYS_BEFORE
 from broadcastd.delivery.slots import SharedParts, Slots
+from broadcastd.delivery.unasked import Row, Unasked
+from broadcastd.frozen import Ids
 from broadcastd.model import Deferral, Lease, Split
 from broadcastd.outcomes import Halt
 
@@ -27,7 +30,7 @@ class SliceRun:
         self,
         lease: Lease,
         job: OpenJob,
-        rows: Sequence[tuple[int, str]],
+        rows: Sequence[Row],
         shared: SharedParts,
         pulled_s: float = ALWAYS_BEFORE,
         recollection: Recollection | None = None,
@@ -39,11 +42,13 @@ class SliceRun:
         self._slots = Slots(lease, job, shared, pulled_s, recollection)
         self._recorder, self._clock = shared.recorder, shared.clock
         self._pace = job.account.pace
-        by_id = {row[0]: row for row in rows}  # the same tuples: of all slices together they are megabytes
-        unasked = lease.unasked
+        unasked = list(lease.unasked)
         self._last_id = unasked[-1] if unasked else None
-        self._unasked = [by_id[one] for one in unasked if one in by_id]
-        self._next = 0
+        by_id: dict[int, Row] = {}
+        if lease.deferrals or [row[0] for row in rows] != unasked:  # who is gone, or put off
+            by_id = {row[0]: row for row in rows}
+            rows = [by_id[one] for one in unasked if one in by_id]
+        self._unasked = Unasked(rows)
         self._chunk: list[Recipient] = []
         """Whom the mark lets through that is being written."""
         self._put_off = deque(
@@ -69,18 +74,16 @@ class SliceRun:
     @property
     def spare(self) -> int:
         """How many are neither asked nor let through: what could be given away."""
-        return 0 if self._slots.stopping else len(self._unasked) - self._next
+        return 0 if self._slots.stopping else len(self._unasked)
 
-    def give_half(self) -> tuple[Split, list[tuple[int, str]]]:
+    def give_half(self) -> tuple[Split, Sequence[Row]]:
         """Give the second half of `spare` away: the split to commit, and the rows that go with it."""
-        at = self._next + (self.spare + 1) // 2
-        given = self._unasked[at:]
-        del self._unasked[at:]
-        first = given[0][0]
-        keep = tuple(one for one in self.lease.ids if one < first)
-        give = tuple(one for one in self.lease.ids if one >= first)
+        given = self._unasked.take_half()
+        ids = tuple(self.lease.ids)
+        first = bisect.bisect_left(ids, given[0][0])
+        keep, give = ids[:first], ids[first:]
         split = Split(self.lease, keep, give)
-        self.lease = dataclasses.replace(self.lease, ids=keep)
+        self.lease = dataclasses.replace(self.lease, ids=Ids.of(keep))
         self._last_id = keep[-1]
         return split, given
 
@@ -112,7 +115,7 @@ class SliceRun:
     def _anybody_left(self) -> bool:
         """Whether somebody can be let through now."""
         is_due = bool(self._put_off) and self._put_off[0][0].due_at <= self._clock.now()
-        return is_due or self._next < len(self._unasked)
+        return is_due or len(self._unasked) > 0
 
     def _next_mark(self) -> SliceMark | None:
         """The mark that lets `_chunk` through: as many as make two chunks of those who are unanswered."""
@@ -122,14 +125,13 @@ class SliceRun:
         room = 2 * self._pace.chunk_size - self._slots.unanswered
         self._chunk = self._due_again(room) if self._put_off else []
         armed = [who.id for who in self._chunk]
-        fresh = self._unasked[self._next : self._next + room - len(self._chunk)]
-        self._next += len(fresh)
+        fresh = self._unasked.take(room - len(self._chunk))
         self._chunk += [Recipient(one, openid) for one, openid in fresh]
         if not self._chunk:
             return None  # given away meanwhile
         # The last mark covers who is gone from the end of the slice, too.
         last_fresh = fresh[-1][0] if fresh else None
-        upto = self._last_id if self._next == len(self._unasked) else last_fresh
+        upto = last_fresh if self._unasked else self._last_id
         return SliceMark(self.lease, upto, armed)
 
     def _due_again(self, most: int) -> list[Recipient]:

@@ -63,20 +63,35 @@ class Task:
     async def _guarded(self, work: Work) -> None:
         """Work on one slice. A bug in it holds its job, and leaves the other jobs and this task alone."""
         try:
-            # Rows that come with a split were read at an unknown time.
-            pulled_s = ALWAYS_BEFORE if work.rows is not None else self._clock.monotonic_s()
-            rows = work.rows if work.rows is not None else await self._pull(work)
-            if rows is not None and not await self._too_many_gone(work, rows):
-                await self._send(work, rows, pulled_s)
+            run = await self._made_ready(work)
+            if run is not None:
+                await self._send(work, run)
         except Exception:
             log.exception("slice_failed", job=work.job.job.id, slice=work.lease.slice_no)
             await self._hold(work.job, "an internal error: see slice_failed in the log")
 
-    async def _pull(self, work: Work) -> Sequence[tuple[int, str]] | None:
+    async def _made_ready(self, work: Work) -> SliceRun | None:
+        """What sends it; None: nobody of it can be asked now. Only the run keeps the rows, and packed."""
+        # Rows that come with a split were read at an unknown time.
+        pulled_s = ALWAYS_BEFORE if work.rows is not None else self._clock.monotonic_s()
+        rows = work.rows
+        if rows is None:
+            wanted = _wanted(work.lease)
+            rows = await self._pull(work, wanted)
+            if rows is None or await self._too_many_gone(work, wanted.difference([one for one, _ in rows])):
+                return None
+        memory = work.job.account.memory
+        recollection = None
+        if memory is not None:
+            openids = [openid for _, openid in rows]
+            recollection = await memory.recall(work.job.job, work.lease.round_no, openids)
+        return SliceRun(work.lease, work.job, rows, self._shared, pulled_s, recollection)
+
+    async def _pull(self, work: Work, wanted: set[int]) -> Rows | None:
         """Who of the slice is still eligible; None when that cannot be told before it must stop."""
-        bounds = _bounds(work.lease)
-        if bounds is None:
+        if not wanted:
             return []
+        bounds = min(wanted), max(wanted)
         tries = 0
         while work.job.going and not self._stopping and not work.given_up.is_set():
             try:
@@ -96,7 +111,6 @@ class Task:
                 if rows is None:
                     break
                 work.job.waits_for = ""
-                wanted = _wanted(work.lease)
                 return [row for row in rows if row[0] in wanted and row[1]]
         return None
 
@@ -120,11 +134,8 @@ class Task:
                 return
             await self._clock.sleep(min(LOOK_S, left_s))
 
-    async def _too_many_gone(self, work: Work, rows: Sequence[tuple[int, str]]) -> bool:
+    async def _too_many_gone(self, work: Work, gone: set[int]) -> bool:
         """Skip who is gone; but hold the job when it is so many that the database is more likely wrong."""
-        if work.rows is not None:
-            return False
-        gone = _wanted(work.lease) - {one for one, _ in rows}
         most = work.job.account.max_gone_share * len(work.lease.ids)
         if len(gone) > most and not work.job.gone_allowed:
             await self._hold(
@@ -153,13 +164,7 @@ class Task:
         work.job.ended += len(gone)
         return False
 
-    async def _send(self, work: Work, rows: Sequence[tuple[int, str]], pulled_s: float) -> None:
-        memory = work.job.account.memory
-        recollection = None
-        if memory is not None:
-            openids = [openid for _, openid in rows]
-            recollection = await memory.recall(work.job.job, work.lease.round_no, openids)
-        run = SliceRun(work.lease, work.job, rows, self._shared, pulled_s, recollection)
+    async def _send(self, work: Work, run: SliceRun) -> None:
         self._dispatcher.started(run)
         try:
             await run.run()
@@ -192,13 +197,6 @@ async def _first_of(whole: asyncio.Future[Any], given_up: asyncio.Event) -> None
         await asyncio.wait({whole, giving_up}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         giving_up.cancel()
-
-
-def _bounds(lease: Lease) -> tuple[int, int] | None:
-    """The first and the last of those who must still be asked; None: nobody."""
-    put_off = [one.recipient_id for one in lease.deferrals]
-    ends = [*lease.unasked[:1], *lease.unasked[-1:], *put_off]
-    return (min(ends), max(ends)) if ends else None
 
 
 def _wanted(lease: Lease) -> set[int]:

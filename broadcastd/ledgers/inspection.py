@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from broadcastd.async_engine import create_async_engine
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ledgers import migration
 from broadcastd.ledgers.groups import DATABASE_ERRORS, cause

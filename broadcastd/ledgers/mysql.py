@@ -8,8 +8,8 @@ from typing import Self, TypeVar
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from broadcastd.async_engine import AsyncEngine, create_async_engine
 from broadcastd.clock import Clock
 from broadcastd.errors import LedgerUnavailableError
 from broadcastd.ledgers import migration

@@ -18,8 +18,8 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from broadcastd.async_engine import AsyncConnection, AsyncEngine
 from broadcastd.errors import LedgerInUseError, LedgerUnavailableError
 from broadcastd.ledgers import meta_values
 from broadcastd.ledgers.groups import DATABASE_ERRORS
@@ -110,10 +110,10 @@ class Link:
         await self.drop()
 
     async def _open(self) -> AsyncConnection:
-        self._connection = connection = await self._engine.connect()
+        self._connection = connection = await self._engine.open()
         try:
             sa.event.listen(connection.sync_connection, "before_cursor_execute", self._statement_begun)
-            self._driver = (await connection.get_raw_connection()).driver_connection
+            self._driver = await connection.driver_connection()
             await connection.run_sync(self._take)
             await connection.commit()
         except BaseException:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from broadcastd.batch import DeferralRow, OutcomeRow
 from broadcastd.clock import from_ms, to_ms
-from broadcastd.frozen import pack_ids
+from broadcastd.frozen import Ids
 from broadcastd.ledgers import mass_changes, record_changes
 from broadcastd.ledgers.schema import deferrals, jobs, slices
 from broadcastd.ledgers.slice_standing import PutOff, Standing, standing
@@ -123,7 +123,9 @@ def _leased(row: Any, token: int, seen: Standing) -> Lease:
     )
     left = seen.left
     unasked = left if row.mark is None else left[bisect.bisect_right(left, row.mark) :]
-    return Lease(row.job_no, row.no, token, tuple(seen.ids), tuple(unasked), waiting, row.round)
+    ids = Ids(row.ids, len(seen.ids))
+    fresh = ids if len(unasked) == len(ids) else Ids.of(unasked)
+    return Lease(row.job_no, row.no, token, ids, fresh, waiting, row.round)
 
 
 def renew(connection: sa.Connection, owner: str, now: datetime, until: datetime) -> None:
@@ -141,10 +143,11 @@ def renew(connection: sa.Connection, owner: str, now: datetime, until: datetime)
 
 def split(connection: sa.Connection, one: Split, now: datetime, owner: str, until: datetime) -> Lease | None:
     """See `Ledger.split`; one of them."""
+    keep, give = Ids.of(one.keep), Ids.of(one.give)
     kept = connection.execute(
         sa.update(slices)
         .where(_holds(one.lease), slices.c.lease_until > to_ms(now))
-        .values(last_id=one.keep[-1], size=len(one.keep), ids=pack_ids(one.keep))
+        .values(last_id=one.keep[-1], size=len(keep), ids=keep.packed)
     )
     if kept.rowcount != 1:
         return None
@@ -157,8 +160,8 @@ def split(connection: sa.Connection, one: Split, now: datetime, owner: str, unti
             no=no,
             first_id=one.give[0],
             last_id=one.give[-1],
-            size=len(one.give),
-            ids=pack_ids(one.give),
+            size=len(give),
+            ids=give.packed,
             state=SliceState.LEASED.value,
             due_at=0,
             lease=token,
@@ -167,7 +170,7 @@ def split(connection: sa.Connection, one: Split, now: datetime, owner: str, unti
             round=one.lease.round_no,
         )
     )
-    return Lease(one.lease.job_no, no, token, one.give, one.give, round_no=one.lease.round_no)
+    return Lease(one.lease.job_no, no, token, give, give, round_no=one.lease.round_no)
 
 
 def settle(connection: sa.Connection, lease: Lease, now: datetime) -> Settled:

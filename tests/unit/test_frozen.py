@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcastd.frozen import pack_ids, unpack_ids
+from broadcastd.frozen import Ids, pack_ids, unpack_ids
 
 ASCENDING = st.sets(st.integers(-(2**63), 2**63 - 1), max_size=500).map(sorted)
 
@@ -32,3 +32,26 @@ def test_nobody_takes_no_byte():
 
 def test_500_neighbours_take_some_500_bytes():
     assert len(pack_ids(range(10**9, 10**9 + 500))) < 510
+
+
+@given(ASCENDING)
+def test_packed_ids_are_a_sequence_as_a_tuple_is(ids):
+    packed, plain = Ids.of(ids), tuple(ids)
+    assert (list(packed), len(packed), bool(packed)) == (ids, len(ids), bool(ids))
+    assert (packed[:3], packed[-2:], packed[1:-1]) == (plain[:3], plain[-2:], plain[1:-1])
+    assert packed == plain
+    assert plain == packed
+    assert packed == Ids(pack_ids(ids), len(ids))
+    assert hash(packed) == hash(plain)
+    assert packed != (*plain, 2**63)
+    assert packed != 7
+    assert repr(packed) == repr(plain)
+
+
+def test_packed_ids_are_looked_at_one_by_one():
+    packed = Ids.of([-5, 3, 300])
+    assert (packed[0], packed[-1]) == (-5, 300)
+    assert 3 in packed
+    assert 4 not in packed
+    with pytest.raises(IndexError):
+        packed[3]

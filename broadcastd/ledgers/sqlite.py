@@ -36,7 +36,7 @@ than `sql.PATIENCE_S`: who waits behind another commit is told for certain that 
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 """The write-ahead file is cut back to this after a large change."""
 
-CACHE_KB = 1024
+CACHE_KB = 512
 """Of each connection. What is written at one time lies in few pages; the kernel caches the rest."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from broadcastd.batch import Batch
 from broadcastd.chunks import Chunk
+from broadcastd.frozen import PackedIds
 from broadcastd.model import NO_HOLD, Hold, Job, Known, Lease, Listed, NewJob, Request, Round, Settled, Split
 from broadcastd.outcomes import Answer, Outcome
 from broadcastd.pushes import NewPush, PushKind, WaitingPush
@@ -57,9 +58,16 @@ class Ledger(Protocol):
         ...
 
     async def add_slices(
-        self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool, may_be_empty: bool = False
+        self,
+        job_no: int,
+        slices: Sequence[PackedIds | Sequence[int]],
+        *,
+        planned: bool,
+        may_be_empty: bool = False,
     ) -> None:
         """Freeze ascending ids, all above those frozen before, as open slices; `planned`: the last call.
+
+        Each slice has one id at the least; whoever has many packs them beforehand.
 
         A job that is planned and froze nobody is held; with `may_be_empty`, done. In a retry, who may have
         got the message already is counted in doubt. Raises AlreadyFrozenError, and JobEndedError when it was

@@ -10,6 +10,7 @@ MySQL: a statement is a journey to another machine, so each takes all rows, and 
 looked at together. What is used there is in MySQL 5.7 and MariaDB 10.3 already.
 """
 
+import itertools
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,12 +21,16 @@ import orjson
 import sqlalchemy as sa
 
 from broadcastd.batch import SentOn, SentRow, SliceMark
+from broadcastd.frozen import PackedIds
 from broadcastd.outcomes import Outcome
+from broadcastd.states import SliceState
 
 Row = Sequence[Any]
 
 MOST_ROWS = 1000
 """Of one statement: some 150 KB, where the least that a server takes at once (max_allowed_packet) is 1 MB."""
+MOST_SLICES = 100
+"""Of one statement: half a MB, where their ids are far apart."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class PlainSql(ABC):
         """Write outcomes `sent`: all, or none and `conflict` (of up to MOST_ROWS)."""
 
     @abstractmethod
+    def open_slices(self, job_no: int, round_no: int, first_no: int, cut: Sequence[PackedIds]) -> None:
+        """Write open slices, numbered from `first_no`."""
+
+    @abstractmethod
     def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
         """Run a statement that ends in `job_no = ? AND recipient_id IN`, or the like; its rows."""
 
@@ -96,6 +105,11 @@ _VALID = "WHERE job_no = ? AND no = ? AND lease = ? AND lease_until > ?"
 
 
 _INTO_OUTCOMES = "INSERT INTO outcomes (job_no, recipient_id, openid, outcome, channel, errcode, at, round)"
+_INTO_SLICES = "INSERT INTO slices (job_no, no, first_id, last_id, size, ids, state, due_at, round)"
+_SLICES = (
+    "SELECT ?1, ?2 + key, value ->> 0, value ->> 1, value ->> 2, substr(?3, value ->> 3, value ->> 4),"
+    " ?4, 0, ?5 FROM json_each(?6)"
+)
 _SENT = "SELECT ?1, value ->> 0, value ->> 1, ?2, ?3, 0, value ->> 2, ?4 FROM json_each(?5)"
 
 
@@ -123,6 +137,16 @@ class SqlitePlainSql(PlainSql):
         """See `PlainSql`."""
         same = (on.job_no, Outcome.SENT.value, on.channel, on.round_no)
         self._driver.execute(f"{_INTO_OUTCOMES} {_SENT}", (*same, orjson.dumps(rows).decode()))
+
+    def open_slices(self, job_no: int, round_no: int, first_no: int, cut: Sequence[PackedIds]) -> None:
+        """See `PlainSql`. JSON has no bytes: those of all slices are one value, and each takes its part."""
+        ends = itertools.accumulate((len(ids.packed) for ids in cut), initial=1)
+        rows = [
+            (ids.first, ids.last, ids.size, at, len(ids.packed)) for ids, at in zip(cut, ends, strict=False)
+        ]
+        packed = b"".join([ids.packed for ids in cut])
+        values = (job_no, first_no, packed, SliceState.OPEN.value, round_no, orjson.dumps(rows).decode())
+        self._driver.execute(f"{_INTO_SLICES} {_SLICES}", values)
 
     def among(self, sql: str, of: int | str, these: Collection[int] | Collection[str]) -> Iterator[Row]:
         """See `PlainSql`."""
@@ -167,6 +191,15 @@ class MysqlPlainSql(PlainSql):
         one = f"({on.job_no}, ?, ?, '{Outcome.SENT.value}', ?, 0, ?, {on.round_no})"
         values = [value for row in rows for value in (row[0], row[1], on.channel, row[2])]
         self._run(f"{_INTO_OUTCOMES} VALUES {', '.join([one] * len(rows))}", values)
+
+    def open_slices(self, job_no: int, round_no: int, first_no: int, cut: Sequence[PackedIds]) -> None:
+        """See `PlainSql`."""
+        numbered = list(enumerate(cut, first_no))
+        for at in range(0, len(numbered), MOST_SLICES):
+            some = numbered[at : at + MOST_SLICES]
+            one = f"({job_no}, ?, ?, ?, ?, ?, '{SliceState.OPEN.value}', 0, {round_no})"
+            values = _flat([(no, ids.first, ids.last, ids.size, ids.packed) for no, ids in some])
+            self._run(f"{_INTO_SLICES} VALUES {', '.join([one] * len(some))}", values)
 
     def _put(self, what: Insert, rows: Sequence[Row]) -> None:
         verb = "REPLACE" if what.when_there == "replace" else "INSERT"

@@ -1,26 +1,43 @@
-"""Calls over one aiohttp session with keep-alive."""
+"""Calls over aiohttp's connections: a run of POSTs right on one of them, any other call by its session.
+
+aiohttp looks up, connects, encrypts, keeps connections and parses answers. A run is spared the objects for
+request and response, the headers and the timers that a session makes for each call: three quarters of its CPU,
+17 us instead of 64, over HTTPS 24 instead of 75.
+"""
 
 import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from broadcastd.outcomes import Answer
 from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
 from broadcastd.transports.endings import NO_ANSWER, TOO_LONG, broken, by_status, no_connection
-from broadcastd.transports.heads import HEADERS
+from broadcastd.transports.heads import HEADERS, Heads
 
 
 class _NotAskedError(Exception):
     """The connection is there, and the call may not be made any more."""
 
 
-TROUBLES = (_NotAskedError, UnicodeError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
+TROUBLES = (
+    _NotAskedError,
+    UnicodeError,
+    aiohttp.ClientError,
+    HttpProcessingError,
+    OSError,
+    asyncio.IncompleteReadError,
+)
+
+TARGETS_KEPT = 16
+"""A URL has a token in it, which changes every two hours."""
 
 _may_ask: ContextVar[Callable[[], bool]] = ContextVar("may_ask")
 """Of the call that this coroutine makes: a connector is given the request only."""
@@ -38,16 +55,66 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
+class _Target(NamedTuple):
+    """What is made once for all POSTs to one URL."""
+
+    request: aiohttp.ClientRequest
+    """For the connector, which asks it where to; it is never sent."""
+    heads: Heads
+
+
+class _Deadline:
+    """Breaks a connection whose answer is late: one timer for all calls of a run."""
+
+    def __init__(self, most_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._most_s = most_s
+        self._ends_s = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.passed = False
+
+    def begin(self) -> None:
+        """A call begins: its time is that from here."""
+        self._ends_s = self._loop.time() + self._most_s
+
+    def watch(self, transport: asyncio.Transport | None) -> None:
+        """The calls have this connection now, or none."""
+        self._transport = transport
+        self.passed = False
+        if self._timer is None and transport is not None:
+            self._timer = self._loop.call_at(self._ends_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._transport is None:
+            return
+        if self._loop.time() < self._ends_s:
+            self._timer = self._loop.call_at(self._ends_s, self._look)
+        else:
+            self.passed = True
+            self._transport.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class AiohttpTransport:
     """Implements `Transport`."""
 
-    full_rate_per_s = 12_000
-    """Measured: 10,500 to 13,000."""
-    chunk = 8
+    full_rate_per_s = 25_000
+    """What one core sends, making and recording the messages included."""
+    chunk = 16
 
     def __init__(self, settings: HttpSettings, connections: int) -> None:
-        # One timer a call. A limit on each read (sock_read) would be two more, 5 % of a call's CPU time.
-        timeout = aiohttp.ClientTimeout(
+        # One timer a call. A limit on each read (sock_read) would be two more.
+        self._timeout = aiohttp.ClientTimeout(
             total=settings.answer_timeout_s,
             connect=min(settings.connect_timeout_s, settings.answer_timeout_s),
         )
@@ -55,10 +122,12 @@ class AiohttpTransport:
         self._connector = _Connector(limit=connections + 1, ttl_dns_cache=60)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
-            timeout=timeout,
+            timeout=self._timeout,
             headers=HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        self._answer_timeout_s = settings.answer_timeout_s
+        self._targets: dict[URL, _Target] = {}
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -72,15 +141,18 @@ class AiohttpTransport:
     async def make_calls(self, url: URL, source: CallSource) -> None:
         """See `Transport`."""
         _may_ask.set(source.still)
-        while (body := source.next_call()) is not None:
-            raw: Raw | None
-            # As in `exchange`, which would be one more coroutine to go through at every step of a call.
-            try:
-                async with self._session.post(url, data=body, allow_redirects=False) as response:
-                    raw = await _answer(response, MAX_ANSWER_BYTES)
-            except TROUBLES as error:
-                raw = _trouble(error)
-            source.ended(raw)
+        target = self._target(url)
+        with _Deadline(self._answer_timeout_s) as deadline:
+            while (body := source.next_call()) is not None:
+                deadline.begin()
+                try:
+                    line = await self._connector.connect(target.request, [], self._timeout)
+                except TimeoutError as error:
+                    source.ended(no_connection(error))
+                except TROUBLES as error:
+                    source.ended(_trouble(error))
+                else:
+                    await _calls_on(line, target.heads, source, body, deadline)
 
     async def exchange(
         self, method: str, url: URL, body: bytes | None, may_ask: Callable[[], bool], most_bytes: int
@@ -89,15 +161,60 @@ class AiohttpTransport:
         _may_ask.set(may_ask)
         try:
             async with self._session.request(method, url, data=body, allow_redirects=False) as response:
-                return await _answer(response, most_bytes)
+                return await _answer(response.status, response.content, most_bytes)
         except TROUBLES as error:
             return _trouble(error)
 
+    def _target(self, url: URL) -> _Target:
+        target = self._targets.get(url)
+        if target is None:
+            if len(self._targets) == TARGETS_KEPT:
+                self._targets.clear()
+            loop = asyncio.get_running_loop()
+            request = aiohttp.ClientRequest("POST", url, loop=loop, session=self._session)
+            self._targets[url] = target = _Target(request, Heads(url))
+        return target
 
-async def _answer(response: aiohttp.ClientResponse, most_bytes: int) -> Raw:
-    if response.status != 200:
-        return by_status(response.status)
-    content = response.content
+
+async def _calls_on(
+    line: Connection, heads: Heads, source: CallSource, body: bytes | None, deadline: _Deadline
+) -> None:
+    """Calls on this connection, the first with this body, for as long as it stays usable."""
+    protocol, transport = line.protocol, line.transport
+    assert protocol is not None
+    assert transport is not None
+    deadline.watch(transport)
+    protocol.set_response_params(read_until_eof=True)
+    is_usable = True
+    try:
+        while body is not None and is_usable:
+            raw: Raw
+            try:
+                transport.write(heads[len(body)] + body)
+                message, content = await protocol.read()
+                while message.code < 200 and message.code != 101:
+                    message, content = await protocol.read()
+                raw = await _answer(message.code, content, MAX_ANSWER_BYTES)
+                is_usable = not protocol.should_close and protocol.is_connected()
+            except TROUBLES as error:
+                raw, is_usable = broken(error), False
+            if deadline.passed:
+                raw, is_usable = Answer(unanswered=NO_ANSWER), False
+            source.ended(raw)
+            if is_usable:
+                body = source.next_call()
+                deadline.begin()
+    except BaseException:
+        line.close()
+        raise
+    finally:
+        deadline.watch(None)
+        line.release()
+
+
+async def _answer(status: int, content: aiohttp.StreamReader, most_bytes: int) -> Raw:
+    if status != 200:
+        return by_status(status)
     raw = await content.read(most_bytes + 1)
     while raw and not content.at_eof() and len(raw) <= most_bytes:
         raw += await content.read(most_bytes + 1 - len(raw))

@@ -1,5 +1,7 @@
 """The heads of HTTP/1.1 requests, rendered once."""
 
+from base64 import b64encode
+
 from yarl import URL
 
 HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"}
@@ -12,6 +14,9 @@ class Heads(dict[int, bytes]):
     def __init__(self, url: URL) -> None:
         super().__init__()
         lines = {"Host": url.host_port_subcomponent, **HEADERS, "Accept-Encoding": "identity"}
+        if url.user is not None:
+            user = f"{url.user}:{url.password or ''}"
+            lines["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
         self._start = f"POST {url.raw_path_qs} HTTP/1.1\r\n"
         self._start += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
 

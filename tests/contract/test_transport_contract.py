@@ -90,6 +90,21 @@ async def test_an_address_goes_out_as_it_is_written(transport):
             assert URL(f"http://h{paths[-1]}").query["access_token"] == token
 
 
+async def test_a_user_in_the_address_goes_into_the_head(transport, call):
+    heads = []
+
+    async def handle(reader, writer):
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        await reader.readexactly(len(BODY))
+        writer.write(answer(head=b"Connection: close\r\n"))
+
+    async with RawServer(handle) as server:
+        url = URL(server.base).with_user("u").with_password("p")
+        assert await call(transport(), str(url)) == OK
+    assert b"\r\nAuthorization: Basic dTpw\r\n" in heads[0]
+    assert b"@" not in heads[0]
+
+
 async def test_a_name_is_looked_up_and_both_families_are_tried(transport, call):
     async with RawServer(saying(answer())) as server:
         assert await call(transport(), f"http://localhost:{server.port}") == OK

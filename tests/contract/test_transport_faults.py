@@ -58,10 +58,11 @@ async def test_what_follows_an_answer_is_no_answer_to_the_next_call(kind, transp
         source = Bodies(b"1", b"2", b"3")
         await transport().make_calls(URL(server.base), source)
     assert len(asked) == 3
-    if kind == "lean":
-        assert source.raws == [first] * 3
-    else:  # aiohttp doubts the answer itself, or the next one
+    if kind == "aiohttp" and text.endswith((b"garbage", b"-Le")):
+        # It doubts the answer itself, or the next one.
         assert all(raw == first or raw.unanswered for raw in source.raws)
+    else:
+        assert source.raws == [first] * 3
 
 
 async def test_calls_go_on_after_bad_ends(transport, context):

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from broadcastd.batch import SentOn, SentRow, SliceMark
 from broadcastd.frozen import PackedIds
+from broadcastd.model import Lease
 from broadcastd.outcomes import Outcome
 from broadcastd.states import SliceState
 
@@ -99,9 +100,19 @@ class PlainSql(ABC):
     def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
         """Move the marks of the leases that are valid; the tokens of those."""
 
+    @abstractmethod
+    def lease(self, job_no: int, tokens: Mapping[int, int], owner: str, until_ms: int) -> None:
+        """Lease slices, each under its token (by its number)."""
+
 
 _OF_JSON = "(SELECT value FROM json_each(?))"
-_VALID = "WHERE job_no = ? AND no = ? AND lease = ? AND lease_until > ?"
+_VALID = "job_no = value ->> 0 AND no = value ->> 1 AND lease = value ->> 2 AND lease_until > ?2"
+_MARK = f"UPDATE slices SET mark = coalesce(value ->> 3, mark) FROM json_each(?1) WHERE {_VALID}"  # noqa: S608 - our names
+_MARKED = f"SELECT lease FROM json_each(?1) CROSS JOIN slices WHERE {_VALID}"  # noqa: S608 - our names
+_LEASE = (
+    "UPDATE slices SET state = ?1, owner = ?2, lease_until = ?3, lease = value ->> 1 FROM json_each(?4)"
+    " WHERE job_no = ?5 AND no = value ->> 0"
+)
 
 
 _INTO_OUTCOMES = "INSERT INTO outcomes (job_no, recipient_id, openid, outcome, channel, errcode, at, round)"
@@ -162,14 +173,17 @@ class SqlitePlainSql(PlainSql):
 
     def mark(self, marks: Sequence[SliceMark], now_ms: int) -> Collection[int]:
         """See `PlainSql`."""
-        sql = f"UPDATE slices SET mark = coalesce(?, mark) {_VALID}"  # noqa: S608 - our names
-        return {
-            mark.lease.token
-            for mark in marks
-            if self._driver.execute(
-                sql, (mark.upto, mark.lease.job_no, mark.lease.slice_no, mark.lease.token, now_ms)
-            ).rowcount
-        }
+        leases, upto = _of_marks(marks)
+        rows = [(one.job_no, one.slice_no, token, upto.get(token)) for token, one in leases.items()]
+        values = (orjson.dumps(rows).decode(), now_ms)
+        if self._driver.execute(_MARK, values).rowcount == len(leases):
+            return leases.keys()
+        return {token for (token,) in self._driver.execute(_MARKED, values)}
+
+    def lease(self, job_no: int, tokens: Mapping[int, int], owner: str, until_ms: int) -> None:
+        """See `PlainSql`."""
+        rows = orjson.dumps(list(tokens.items())).decode()
+        self._driver.execute(_LEASE, (SliceState.LEASED.value, owner, until_ms, rows, job_no))
 
 
 class MysqlPlainSql(PlainSql):
@@ -238,12 +252,11 @@ class MysqlPlainSql(PlainSql):
         """See `PlainSql`. The rows are held until the commit: no lease can be lost in between."""
         if not marks:
             return ()
-        leases = {mark.lease.token: mark.lease for mark in marks}
+        leases, upto = _of_marks(marks)
         held = " OR ".join(["(job_no = ? AND no = ? AND lease = ?)"] * len(leases))
         names = _flat([(one.job_no, one.slice_no, one.token) for one in leases.values()])
         sql = f"SELECT lease FROM slices WHERE lease_until > ? AND ({held}) FOR UPDATE"  # noqa: S608 - our names
         valid = set(self._run(sql, [now_ms, *names]).scalars())
-        upto = {one.lease.token: one.upto for one in marks if one.upto is not None}
         upto = {token: mark for token, mark in upto.items() if token in valid}
         if upto:
             cases = " ".join(["WHEN ? THEN ?"] * len(upto))
@@ -253,8 +266,25 @@ class MysqlPlainSql(PlainSql):
             self._run(sql, [*_flat(list(upto.items())), *_flat(slices)])
         return valid
 
+    def lease(self, job_no: int, tokens: Mapping[int, int], owner: str, until_ms: int) -> None:
+        """See `PlainSql`."""
+        cases = " ".join(["WHEN ? THEN ?"] * len(tokens))
+        these = ", ".join("?" * len(tokens))
+        sql = (
+            f"UPDATE slices SET state = ?, owner = ?, lease_until = ?, lease = CASE no {cases} END"  # noqa: S608 - our names
+            f" WHERE job_no = ? AND no IN ({these})"
+        )
+        values = [SliceState.LEASED.value, owner, until_ms, *_flat(list(tokens.items())), job_no, *tokens]
+        self._run(sql, values)
+
     def _run(self, sql: str, values: Row) -> "sa.CursorResult[Any]":
         return self._connection.exec_driver_sql(sql.replace("?", "%s"), tuple(values))
+
+
+def _of_marks(marks: Sequence[SliceMark]) -> tuple[dict[int, Lease], dict[int, int]]:
+    """Token to lease of each, and token to the last mark of those that have one: one may be there twice."""
+    leases = {mark.lease.token: mark.lease for mark in marks}
+    return leases, {one.lease.token: one.upto for one in marks if one.upto is not None}
 
 
 def _flat(rows: Sequence[Row]) -> list[Any]:

@@ -13,6 +13,7 @@ from broadcastd.batch import DeferralRow, OutcomeRow
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.frozen import pack_ids
 from broadcastd.ledgers import mass_changes, record_changes
+from broadcastd.ledgers.plain_sql import plain_sql_of
 from broadcastd.ledgers.schema import deferrals, jobs, slices
 from broadcastd.ledgers.slice_standing import PutOff, Standing, standing
 from broadcastd.model import Deferral, Lease, OnUnknown, Settled, Split
@@ -60,16 +61,6 @@ _DUE = (
     .order_by(slices.c.no)
     .limit(sa.bindparam("share"))
 )
-_LEASE = (
-    sa.update(slices)
-    .where(_THE_SLICE)
-    .values(
-        state=SliceState.LEASED.value,
-        lease=sa.bindparam("token"),
-        owner=sa.bindparam("by"),
-        lease_until=sa.bindparam("until_ms"),
-    )
-)
 _HELD = _WITH_JOB.where(_THE_SLICE, slices.c.lease == sa.bindparam("token"))
 _LET_GO = (
     sa.update(slices)
@@ -106,10 +97,7 @@ def lease(
         rows = connection.execute(_DUE, values).all()
         tokens = {row.no: secrets.randbits(62) for row in rows}
         if rows:
-            of_owner = {"by": owner, "until_ms": to_ms(until), "job": job_no}
-            connection.execute(
-                _LEASE, [{**of_owner, "the_no": no, "token": token} for no, token in tokens.items()]
-            )
+            plain_sql_of(connection).lease(job_no, tokens, owner, to_ms(until))
         seen = standing(connection, rows)
         leases += [_leased(row, tokens[row.no], seen[row.no]) for row in rows]
     return leases

@@ -87,6 +87,10 @@ class PlainSql(ABC):
     def rows(self, sql: str, values: Row) -> Sequence[Row]:
         """Run a statement; the rows that it yields."""
 
+    @abstractmethod
+    def many_rows(self, width: int, sql: str, values: Row) -> Sequence[Row]:
+        """As `rows`, where there may be hundreds, of `width` numbers and texts each."""
+
     def value(self, sql: str, values: Row) -> Any:
         """The first column of a question's first row; None: there is none."""
         rows = self.rows(sql, values)
@@ -106,12 +110,13 @@ class PlainSql(ABC):
 
 
 _OF_JSON = "(SELECT value FROM json_each(?))"
+# The job is in the rows, too: else SQLite would look at all of its slices, and for each of them at all rows.
 _VALID = "job_no = value ->> 0 AND no = value ->> 1 AND lease = value ->> 2 AND lease_until > ?2"
 _MARK = f"UPDATE slices SET mark = coalesce(value ->> 3, mark) FROM json_each(?1) WHERE {_VALID}"  # noqa: S608 - our names
 _MARKED = f"SELECT lease FROM json_each(?1) CROSS JOIN slices WHERE {_VALID}"  # noqa: S608 - our names
 _LEASE = (
-    "UPDATE slices SET state = ?1, owner = ?2, lease_until = ?3, lease = value ->> 1 FROM json_each(?4)"
-    " WHERE job_no = ?5 AND no = value ->> 0"
+    "UPDATE slices SET state = ?1, owner = ?2, lease_until = ?3, lease = value ->> 2 FROM json_each(?4)"
+    " WHERE job_no = value ->> 0 AND no = value ->> 1"
 )
 
 
@@ -167,6 +172,17 @@ class SqlitePlainSql(PlainSql):
         """See `PlainSql`."""
         return self._driver.execute(sql, values).fetchall()
 
+    def many_rows(self, width: int, sql: str, values: Row) -> Sequence[Row]:
+        """See `PlainSql`. As one row: at each, the driver lets go of the interpreter lock.
+
+        While the event loop is busy, 500 rows took 13 ms so, of which 2.5 were work; in one 0.3.
+        """
+        names = ", ".join(f"c{at}" for at in range(width))
+        whole = f"SELECT json_group_array(json_array({names})) FROM found"  # noqa: S608 - our names
+        ((found,),) = self._driver.execute(f"WITH found ({names}) AS ({sql}) {whole}", values)
+        rows: Sequence[Row] = orjson.loads(found)
+        return rows
+
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """See `PlainSql`."""
         self._driver.executemany(sql, rows)
@@ -182,8 +198,8 @@ class SqlitePlainSql(PlainSql):
 
     def lease(self, job_no: int, tokens: Mapping[int, int], owner: str, until_ms: int) -> None:
         """See `PlainSql`."""
-        rows = orjson.dumps(list(tokens.items())).decode()
-        self._driver.execute(_LEASE, (SliceState.LEASED.value, owner, until_ms, rows, job_no))
+        rows = orjson.dumps([(job_no, no, token) for no, token in tokens.items()]).decode()
+        self._driver.execute(_LEASE, (SliceState.LEASED.value, owner, until_ms, rows))
 
 
 class MysqlPlainSql(PlainSql):
@@ -242,6 +258,11 @@ class MysqlPlainSql(PlainSql):
         """See `PlainSql`."""
         found = self._run(sql, values)
         return found.all() if found.returns_rows else ()
+
+    def many_rows(self, width: int, sql: str, values: Row) -> Sequence[Row]:
+        """See `PlainSql`."""
+        del width
+        return self.rows(sql, values)
 
     def each(self, sql: str, rows: Sequence[Row]) -> None:
         """See `PlainSql`."""

@@ -159,15 +159,18 @@ class Planner:
         cutter = Cutter(at_start.planned_through, self._settings.tasks, self._settings.slice_size)
         next_s = 0.0
         async with source as blocks, OneBehind(f"commits of the planner of {job.job.id}") as commits:
-            async for block in blocks:
-                if not job.going:
-                    raise JobEndedError("the job stands still; it is planned on when it goes on")
-                cutter.add(block)
-                frozen += len(block)
-                now_s = self._clock.monotonic_s()
-                if cutter.ready >= MOST_READY or (cutter.ready and now_s >= next_s and not commits.busy):
-                    next_s = now_s + PACE_S
-                    await commits.do(partial(self._freeze, job, cutter.take(), planned=False))
+            try:
+                async for block in blocks:
+                    if not job.going:
+                        raise JobEndedError("the job stands still; it is planned on when it goes on")
+                    cutter.add(block)
+                    frozen += len(block)
+                    now_s = self._clock.monotonic_s()
+                    if cutter.ready >= MOST_READY or (cutter.ready and now_s >= next_s and not commits.busy):
+                        job.being_read, next_s = True, now_s + PACE_S
+                        await commits.do(partial(self._freeze, job, cutter.take(), planned=False))
+            finally:
+                job.being_read = False
             await commits.do(partial(self._freeze, job, cutter.take_rest(), planned=True))
         return frozen
 

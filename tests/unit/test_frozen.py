@@ -1,8 +1,10 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcastd.frozen import pack_ids, unpack_ids
+from broadcastd.frozen import PackedIds, pack_ids, unpack_ids
 
 ASCENDING = st.sets(st.integers(-(2**63), 2**63 - 1), max_size=500).map(sorted)
 
@@ -10,6 +12,16 @@ ASCENDING = st.sets(st.integers(-(2**63), 2**63 - 1), max_size=500).map(sorted)
 @given(ASCENDING)
 def test_what_was_packed_comes_back(ids):
     assert unpack_ids(pack_ids(ids)) == ids
+
+
+@given(
+    st.integers(-(2**62), 2**62), st.lists(st.sampled_from([1, 2, 127, 128, 255, 256, 2**40]), max_size=20)
+)
+def test_gaps_of_one_byte_and_of_more_come_back(first, gaps):
+    ids = list(itertools.accumulate(gaps, initial=first))
+    assert unpack_ids(pack_ids(ids)) == ids
+    packed = PackedIds.of(ids)
+    assert (packed.first, packed.last, packed.size) == (ids[0], ids[-1], len(ids))
 
 
 @given(ASCENDING.filter(lambda ids: len(ids) > 1), st.data())

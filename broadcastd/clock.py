@@ -39,9 +39,7 @@ class SystemClock:
         """See `Clock`."""
         return time.time_ns() // 1_000_000
 
-    def monotonic_s(self) -> float:
-        """See `Clock`."""
-        return time.monotonic()
+    monotonic_s = staticmethod(time.monotonic)  # twice for every message
 
     async def sleep(self, delay_s: float) -> None:
         """See `Clock`."""

@@ -67,10 +67,11 @@ class Calls:
         """By errcode; by kind of trouble where WeChat did not answer."""
         self.latency_s = Histogram(CALL_BOUNDS_S)
 
-    def accepted(self, latency_s: float) -> None:
-        """One call came back with errcode 0."""
-        self.latency_s.observe(latency_s)
-        self.answers[0] = self.answers.get(0, 0) + 1
+    def accepted(self, latencies_s: Sequence[float]) -> None:
+        """Calls came back with errcode 0."""
+        for one in latencies_s:
+            self.latency_s.observe(one)
+        self.answers[0] = self.answers.get(0, 0) + len(latencies_s)
 
     def ended(self, answer: Answer, latency_s: float) -> None:
         """One call came back."""

@@ -101,6 +101,11 @@ class Recollection:
         """One of them."""
         return Follower(self._memory, openid, self._known.get(openid, NOTHING_KNOWN), self._believes)
 
+    @property
+    def knows_nobody(self) -> bool:
+        """Whether there is nothing to look up."""
+        return not self._known
+
     def knows(self, openid: str) -> bool:
         """Whether anything is known of this one."""
         return openid in self._known

@@ -74,7 +74,8 @@ class Slots:
         """Their mark is on disk."""
         self.unanswered += len(some)
         plain = self.streams[0]
-        if self._recollection is not None or self.job.gathers_at == 0:
+        is_known = self._recollection is not None and not self._recollection.knows_nobody
+        if is_known or self.job.gathers_at == 0:
             for who in some:
                 self._queue_for(who).append(who)
         else:
@@ -230,13 +231,13 @@ class Slots:
         self._more.set()
         return None
 
-    def settled(self, channel: str, outcome: Outcome, now_s: float) -> None:
-        """Somebody has an outcome, which is recorded."""
-        self.job.ended += 1
-        self.job.account.tally.ended(channel, outcome, now_s)
-        self._answered()
+    def count_sent(self, channel: str, many: int, now_s: float) -> None:
+        """So many got the message."""
+        self.job.ended += many
+        self.job.account.tally.ended(channel, Outcome.SENT, now_s, many)
 
-    def _answered(self) -> None:
+    def answered(self) -> None:
+        """Somebody is settled."""
         self.unanswered -= 1
         if self.unanswered <= self.few:
             self.fewer.set()
@@ -248,7 +249,6 @@ class Slots:
         match verdict:
             case Ended():
                 self._end(who, verdict)
-                return
             case Later(delay_s, reason, channel_no, tries, in_doubt, refusals):
                 self.job.tried += reason != STOPPED
                 due_at = self.clock.now() + timedelta(seconds=delay_s)
@@ -263,7 +263,7 @@ class Slots:
                 self._put_off(Deferral(who.id, self.clock.now(), channel_no, who.tries, who.doubts))
                 self.halted = verdict
                 self.stop()
-        self._answered()
+        self.answered()
 
     def _end(self, who: Recipient, ended: Ended) -> None:
         row = OutcomeRow(
@@ -280,7 +280,8 @@ class Slots:
             ended.msgid if self._opt_outs is not None else None,
         )
         self.recorder.end(row)
-        self.settled(ended.channel, ended.outcome, self.clock.monotonic_s())
+        self.job.ended += 1
+        self.job.account.tally.ended(ended.channel, ended.outcome, self.clock.monotonic_s())
 
     def note(self, follower: Follower) -> None:
         """Record what asking somebody has saved and taught."""

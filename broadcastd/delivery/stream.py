@@ -14,8 +14,11 @@ from broadcastd.delivery.answered import Recipient
 from broadcastd.delivery.memory import Follower
 from broadcastd.delivery.recorder import Recorder
 from broadcastd.delivery.sender import Heard, Sender, leave
-from broadcastd.outcomes import Answer, Outcome
+from broadcastd.outcomes import Answer
 from broadcastd.transport_ports import Raw
+
+COUNTED_S = 0.1
+"""The longest time until who was accepted is counted for operators: by the stream, not one by one."""
 
 
 class Slice(Protocol):
@@ -42,7 +45,11 @@ class Slice(Protocol):
         """See `Slots`."""
         ...
 
-    def settled(self, channel: str, outcome: Outcome, now_s: float) -> None:
+    def answered(self) -> None:
+        """See `Slots`."""
+        ...
+
+    def count_sent(self, channel: str, many: int, now_s: float) -> None:
         """See `Slots`."""
         ...
 
@@ -69,13 +76,16 @@ class Stream:
         self._streaks, self._tokens = account.streaks, account.tokens
         self._monotonic_s, self._now_ms = of.clock.monotonic_s, of.clock.now_ms
         self._body, self._names_itself = self._message.body, self._message.names_itself
-        self._record = of.recorder.sent
+        self._record, self._answered = of.recorder.sent, of.answered
         self._on = SentOn(of.job_no, of.round_no, self._name)
         self._who: Recipient | None = None
         self._began_s = 0.0
         self._since = account.tried_again
         self._plain: bytes | None = None
         """An answer that says that all is well, and nothing else."""
+        self._latencies_s: list[float] = []
+        """Of those who were accepted and are not counted yet."""
+        self._count_at_s = self._monotonic_s() + COUNTED_S
         self.calls = 0
         self.heard: tuple[Recipient, Heard] | None = None
         """Who has to be asked once more at once, which a stream cannot do."""
@@ -83,7 +93,10 @@ class Stream:
 
     def close(self) -> None:
         """Give up its place, whatever became of it."""
-        self._pace.ended(self._monotonic_s(), None)
+        now_s = self._monotonic_s()
+        if self._latencies_s:
+            self._count(now_s)
+        self._pace.ended(now_s, None)
         if self._who is not None and self._opt_outs is not None:
             self._opt_outs.call_ended(self._who.openid)
         if self._ticket:
@@ -131,7 +144,6 @@ class Stream:
             return
         now_s = self._monotonic_s()
         latency_s = now_s - self._began_s
-        self._pace.note(now_s, latency_s)
         if self._channel_no > who.channel_no:
             self._count_spared(who)
         if raw == self._plain:
@@ -139,14 +151,13 @@ class Stream:
             return
         answer = self._channel.read(raw)
         if answer.errcode or not answer.answered:
-            self._refused(who, answer, latency_s)
+            self._refused(who, answer, now_s, latency_s)
             return
         if answer.msgid is None and isinstance(raw, bytes):
             self._plain = raw
         self._accepted(who, answer.msgid, now_s, latency_s)
 
     def _accepted(self, who: Recipient, msgid: int | None, now_s: float, latency_s: float) -> None:
-        self._lane.calls.accepted(latency_s)
         self._gate.passed()
         if self._streaks.is_watching:
             self._streaks.is_too_long(0, who.openid)
@@ -157,9 +168,20 @@ class Stream:
         # A callback is told how the message ends; without one nobody will ask for the number.
         row = (who.id, who.openid, self._now_ms(), msgid if self._opt_outs is not None else None)
         self._record(self._on, row)
-        self._of.settled(self._name, Outcome.SENT, now_s)
+        self._latencies_s.append(latency_s)
+        if now_s >= self._count_at_s:
+            self._count(now_s)
+        self._answered()
 
-    def _refused(self, who: Recipient, answer: Answer, latency_s: float) -> None:
+    def _count(self, now_s: float) -> None:
+        latencies_s, self._latencies_s = self._latencies_s, []
+        self._pace.note(now_s, min(latencies_s))
+        self._lane.calls.accepted(latencies_s)
+        self._of.count_sent(self._name, len(latencies_s), now_s)
+        self._count_at_s = now_s + COUNTED_S
+
+    def _refused(self, who: Recipient, answer: Answer, now_s: float, latency_s: float) -> None:
+        self._pace.note(now_s, latency_s)
         self._lane.calls.ended(answer, latency_s)
         leave(self._lane, self._ticket, answer)
         self._ticket = 0

@@ -12,9 +12,7 @@ from bed.raw_http import OK, Bodies, RawServer, answer, chunked, request, reset,
 from yarl import URL
 
 from broadcastd.outcomes import Answer
-from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES
-from broadcastd.transports import open_transport
 from broadcastd.transports.endings import NO_ANSWER, NO_CONNECTION, TOO_LONG
 
 BODY = '{"touser":"o1","text":{"content":"信"}}'.encode()
@@ -339,17 +337,16 @@ def _serve_twice(listening, accepted):
         there.sendall(answer())
 
 
-async def test_a_connection_that_was_closed_a_moment_ago_is_not_written_into():
-    """Before the loop has heard of it. aiohttp would."""
+async def test_a_connection_that_was_closed_a_moment_ago_is_not_written_into(transport, call):
+    """Before the loop has heard of it."""
     accepted = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(10)  # of a test that fails: its thread must end
         serving = asyncio.get_running_loop().run_in_executor(None, _serve_twice, listening, accepted)
-        made = open_transport(HttpSettings(transport="lean"), 1)
+        made = transport()
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        assert await by_a_run(made, base) == OK
+        assert await call(made, base) == OK
         accepted[0].close()
-        assert await by_a_run(made, base) == OK
+        assert await call(made, base) == OK
         await serving
         accepted[1].close()
-        await made.close()

@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 import uvloop
 from bed.certificates import serving
+from bed.fakes import settle_down
 from bed.raw_http import OK, Bodies, RawServer, answer, chunked, one_call, request, reset, saying
 from yarl import URL
 
@@ -102,8 +103,9 @@ async def test_idle_connections_that_the_server_has_closed_are_not_used(transpor
             await server.left()
 
 
-async def test_what_a_server_says_unasked_ends_its_idle_connection(context):
-    """aiohttp keeps it."""
+@pytest.mark.parametrize("heard", [False, True])
+async def test_what_a_server_says_unasked_is_no_answer_to_the_next_call(kind, transport, context, heard):
+    """Whether the loop has heard of it by then, or not."""
     writers = []
 
     async def handle(reader, writer):
@@ -111,12 +113,15 @@ async def test_what_a_server_says_unasked_ends_its_idle_connection(context):
         await saying(answer())(reader, writer)
 
     async with RawServer(handle, context) as server:
-        made = open_transport(HttpSettings(transport="lean"), 1)
+        made = transport()
         assert await one_call(made, server.base) == OK
         writers[0].write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
-        await server.left()  # it is hung up on
+        if kind == "lean" and heard:
+            await server.left()  # it is hung up on
+        elif heard:
+            await settle_down(50)
         assert await one_call(made, server.base) == OK
-        await made.close()
+        assert server.connections == 2
 
 
 async def test_a_server_that_speaks_first_is_not_asked_twice(transport):

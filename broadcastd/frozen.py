@@ -4,12 +4,23 @@
 """
 
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import overload
 
 
 def pack_ids(ids: Sequence[int]) -> bytes:
     """Encode strictly ascending ids. Raises ValueError when they do not ascend."""
+    # In most tables every gap is one byte: 25 ns an id, where encoding takes 50. All ids of an audience pass
+    # here, and that they ascend is seen by it, too.
+    try:
+        gaps = bytes(map(operator.sub, itertools.islice(ids, 1, None), ids))
+    except ValueError:
+        return _encode(ids)
+    return _encode(ids[:1]) + gaps if gaps.isascii() and 0 not in gaps else _encode(ids)
+
+
+def _encode(ids: Sequence[int]) -> bytes:
     out = bytearray()
     last: int | None = None
     for one in ids:
@@ -40,22 +51,24 @@ def unpack_ids(packed: bytes) -> list[int]:
 
 
 class Ids(Sequence[int]):
-    """Ids that are kept packed: 60 leased slices would be 1.4 MB of numbers.
+    """Ids of one slice, packed: of a million they are 2 MB, and of 60 leased slices 60 KB instead of 1.4 MB.
 
-    Each look at them unpacks them all, in 25 ns an id: go over them once.
+    Each look at them unpacks them all, in 25 ns an id: go over them once. Their ends are at hand.
     """
 
-    __slots__ = ("_count", "packed")
+    __slots__ = ("_count", "first", "last", "packed")
 
-    def __init__(self, packed: bytes, count: int) -> None:
-        """`packed`: by `pack_ids`; of so many ids."""
+    def __init__(self, packed: bytes, count: int, first: int, last: int) -> None:
+        """`packed`: by `pack_ids`; of so many ids, from `first` to `last`: 0 when there is none."""
         self.packed = packed
         self._count = count
+        self.first, self.last = first, last
 
     @classmethod
     def of(cls, ids: Sequence[int]) -> "Ids":
         """Pack them. Raises ValueError when they do not ascend."""
-        return cls(pack_ids(ids), len(ids))
+        first, last = (ids[0], ids[-1]) if ids else (0, 0)
+        return cls(pack_ids(ids), len(ids), first, last)
 
     def __len__(self) -> int:
         return self._count

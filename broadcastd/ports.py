@@ -57,9 +57,16 @@ class Ledger(Protocol):
         ...
 
     async def add_slices(
-        self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool, may_be_empty: bool = False
+        self,
+        job_no: int,
+        slices: Sequence[Sequence[int]],
+        *,
+        planned: bool,
+        may_be_empty: bool = False,
     ) -> None:
         """Freeze ascending ids, all above those frozen before, as open slices; `planned`: the last call.
+
+        Each slice has one id at the least; whoever has many packs them beforehand (`frozen.Ids`).
 
         A job that is planned and froze nobody is held; with `may_be_empty`, done. In a retry, who may have
         got the message already is counted in doubt. Raises AlreadyFrozenError, and JobEndedError when it was

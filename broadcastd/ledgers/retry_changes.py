@@ -69,14 +69,14 @@ def retried_ids(connection: sa.Connection, job_no: int, after: int | None, limit
     return connection.execute(query.order_by(outcomes.c.recipient_id).limit(limit)).scalars().all()
 
 
-def possibly_received(connection: sa.Connection, job_no: int, round_no: int, ids: Sequence[int]) -> int:
-    """How many of `ids`, all that a round asks between two ids, are `unknown`: they may get it twice."""
+def possibly_received(connection: sa.Connection, job_no: int, round_no: int, bounds: tuple[int, int]) -> int:
+    """How many of those whom a round asks between two ids are `unknown`: they may get it twice."""
     only = sa.select(rounds.c.only).where(rounds.c.job_no == job_no, rounds.c.no == round_no)
     if Outcome.UNKNOWN.value not in (connection.execute(only).scalar_one() or []):
         return 0
     query = sa.select(sa.func.count()).where(
         outcomes.c.job_no == job_no,
-        outcomes.c.recipient_id.between(ids[0], ids[-1]),
+        outcomes.c.recipient_id.between(*bounds),
         outcomes.c.outcome == Outcome.UNKNOWN.value,
     )
     return int(connection.execute(query).scalar_one())

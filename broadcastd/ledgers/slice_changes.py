@@ -5,7 +5,7 @@ import dataclasses
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,6 +13,7 @@ from broadcastd.batch import DeferralRow, OutcomeRow
 from broadcastd.clock import from_ms, to_ms
 from broadcastd.frozen import Ids
 from broadcastd.ledgers import mass_changes, record_changes
+from broadcastd.ledgers.plain_sql import plain_sql_of
 from broadcastd.ledgers.schema import deferrals, jobs, slices
 from broadcastd.ledgers.slice_standing import PutOff, Standing, standing
 from broadcastd.model import Deferral, Lease, OnUnknown, Settled, Split
@@ -49,26 +50,26 @@ _OPEN = (
     )
     .group_by(jobs.c.no)
 )
+
+
+class _Due(NamedTuple):
+    """A slice that can be leased."""
+
+    no: int
+    first_id: int
+    last_id: int
+    mark: int | None
+    round: int
+    ids: bytes
+    job_no: int
+
+
+# Of all that are due, only the numbers are sorted.
 _DUE = (
-    sa.select(slices)
-    .where(
-        slices.c.state == SliceState.OPEN.value,
-        slices.c.job_no == sa.bindparam("job"),
-        slices.c.due_at <= sa.bindparam("now_ms"),
-        _goes(slices.c.job_no),
-    )
-    .order_by(slices.c.no)
-    .limit(sa.bindparam("share"))
-)
-_LEASE = (
-    sa.update(slices)
-    .where(_THE_SLICE)
-    .values(
-        state=SliceState.LEASED.value,
-        lease=sa.bindparam("token"),
-        owner=sa.bindparam("by"),
-        lease_until=sa.bindparam("until_ms"),
-    )
+    "SELECT slices.no, first_id, last_id, mark, round, hex(ids) FROM"  # noqa: S608 - our names
+    f" (SELECT no FROM slices WHERE state = '{SliceState.OPEN.value}' AND job_no = ? AND due_at <= ?"
+    f" AND EXISTS (SELECT 1 FROM jobs WHERE no = ? AND state = '{JobState.RUNNING.value}')"
+    " ORDER BY no LIMIT ?) AS due JOIN slices ON slices.job_no = ? AND slices.no = due.no"
 )
 _HELD = _WITH_JOB.where(_THE_SLICE, slices.c.lease == sa.bindparam("token"))
 _LET_GO = (
@@ -102,20 +103,25 @@ def lease(
     """See `Ledger.lease`."""
     leases: list[Lease] = []
     for job_no, share in shares.items():
-        values = {"job": job_no, "now_ms": to_ms(now), "share": share}
-        rows = connection.execute(_DUE, values).all()
+        rows = _due(connection, job_no, share, now)
         tokens = {row.no: secrets.randbits(62) for row in rows}
         if rows:
-            of_owner = {"by": owner, "until_ms": to_ms(until), "job": job_no}
-            connection.execute(
-                _LEASE, [{**of_owner, "the_no": no, "token": token} for no, token in tokens.items()]
-            )
+            plain_sql_of(connection).lease(job_no, tokens, owner, to_ms(until))
         seen = standing(connection, rows)
         leases += [_leased(row, tokens[row.no], seen[row.no]) for row in rows]
     return leases
 
 
-def _leased(row: Any, token: int, seen: Standing) -> Lease:
+def _due(connection: sa.Connection, job_no: int, share: int, now: datetime) -> Sequence[_Due]:
+    values = [job_no, to_ms(now), job_no, share, job_no]
+    rows = plain_sql_of(connection).many_rows(6, _DUE, values)
+    return sorted(
+        _Due(no, first_id, last_id, mark, round_no, bytes.fromhex(ids), job_no)
+        for no, first_id, last_id, mark, round_no, ids in rows
+    )
+
+
+def _leased(row: _Due, token: int, seen: Standing) -> Lease:
     waiting = tuple(
         _deferral(one, from_ms(one.due_at))
         for one in seen.put_off
@@ -123,7 +129,7 @@ def _leased(row: Any, token: int, seen: Standing) -> Lease:
     )
     left = seen.left
     unasked = left if row.mark is None else left[bisect.bisect_right(left, row.mark) :]
-    ids = Ids(row.ids, len(seen.ids))
+    ids = Ids(row.ids, len(seen.ids), row.first_id, row.last_id)
     fresh = ids if len(unasked) == len(ids) else Ids.of(unasked)
     return Lease(row.job_no, row.no, token, ids, fresh, waiting, row.round)
 

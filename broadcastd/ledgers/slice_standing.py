@@ -62,20 +62,23 @@ def standing(connection: sa.Connection, rows: Sequence[Any]) -> Mapping[int, Sta
     """Slice number to how it stands. `rows`: of the table `slices`, all of one job."""
     found = {row.no: Standing(unpack_ids(row.ids)) for row in rows}
     bounds = {row.no: (row.no, row.job_no, row.first_id, row.last_id, row.round) for row in rows}
-    for no, recipient_id in _each(connection, _ENDED, bounds.values()):
+    for no, recipient_id in _each(connection, 2, _ENDED, bounds.values()):
         found[no].ended.add(recipient_id)
     # Not by their numbers: after a split, others between the bounds may have ended, too.
     unfinished = [bounds[no] for no, one in found.items() if not one.ended.issuperset(one.ids)]
-    for one in sorted(PutOff(*values) for values in _each(connection, _PUT_OFF, unfinished)):
+    width = len(PutOff._fields)
+    for one in sorted(PutOff(*values) for values in _each(connection, width, _PUT_OFF, unfinished)):
         found[one.slice_no].put_off.append(one)
     return found
 
 
-def _each(connection: sa.Connection, sql: str, rows: Iterable[Sequence[int]]) -> Iterator[Sequence[Any]]:
-    """All rows that `sql` yields with each of `rows` as its values."""
+def _each(
+    connection: sa.Connection, width: int, sql: str, rows: Iterable[Sequence[int]]
+) -> Iterator[Sequence[Any]]:
+    """All rows, `width` wide, that `sql` yields with each of `rows` as its values."""
     plain = plain_sql_of(connection)
     waiting = list(rows)
     for at in range(0, len(waiting), MOST_PARTS):
         some = waiting[at : at + MOST_PARTS]
         parts = " UNION ALL ".join([sql] * len(some))
-        yield from plain.rows(parts, [value for row in some for value in row])
+        yield from plain.many_rows(width, parts, [value for row in some for value in row])

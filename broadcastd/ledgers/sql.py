@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from broadcastd.batch import Batch
 from broadcastd.clock import Clock, to_ms
+from broadcastd.frozen import Ids
 from broadcastd.ledgers import (
     accept_changes,
     follower_changes,
@@ -118,13 +119,19 @@ class SqlLedger(SqlMasses, SqlTellings):
         return await self._write(Alike(accept_changes.accept, offer), PATIENCE_S)
 
     async def add_slices(
-        self, job_no: int, slices: Sequence[Sequence[int]], *, planned: bool, may_be_empty: bool = False
+        self,
+        job_no: int,
+        slices: Sequence[Sequence[int]],
+        *,
+        planned: bool,
+        may_be_empty: bool = False,
     ) -> None:
         """See `Ledger`."""
         now = self._clock.now()
+        cut = [one if isinstance(one, Ids) else Ids.of(one) for one in slices]
         await self._write(
             lambda one: job_changes.add_slices(
-                one, job_no, slices, now, planned=planned, may_be_empty=may_be_empty
+                one, job_no, cut, now, planned=planned, may_be_empty=may_be_empty
             )
         )
 

@@ -352,6 +352,14 @@ async def test_a_held_job_stays_held_while_it_is_frozen(bench):
     assert (await bench.look(no)).state is JobState.HELD
 
 
+async def test_hundreds_of_slices_in_one_commit(bench):
+    cut = [range(at, at + 10**9, 10**8) for at in range(0, 250 * 10**9, 10**9)]
+    no = await bench.job(*cut)
+    leases = [lease for _ in range(5) for lease in await bench.lease(no, 50)]
+    assert [lease.slice_no for lease in leases] == list(range(1, 251))
+    assert [list(lease.ids) for lease in leases] == [list(ids) for ids in cut]
+
+
 async def test_ids_of_every_size(bench):
     ids = [-5, 0, 7, 2**31, 2**53 + 1, 2**62]
     no = await bench.job(ids)

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcastd.delivery.cutting import SMALLEST_SLICE, cut_evenly, cut_whole, not_ascending
+from broadcastd.delivery.cutting import (
+    SMALLEST_SLICE,
+    Cutter,
+    NotAscendingError,
+    cut_evenly,
+    cut_whole,
+    not_ascending,
+)
+from broadcastd.frozen import unpack_ids
 
 IDS = st.integers(0, 5000).map(lambda n: list(range(1, 2 * n, 2)))
 TASKS = st.integers(1, 100)
@@ -64,3 +72,48 @@ def test_nobody_makes_no_slice():
 )
 def test_the_first_id_that_does_not_ascend_is_named(last, ids, found):
     assert not_ascending(last, ids) == found
+
+
+@given(st.lists(st.integers(0, 700), max_size=12), st.integers(1, 8), st.integers(1, 50))
+def test_everybody_who_came_in_blocks_is_in_exactly_one_slice(sizes, tasks, size):
+    cutter, number, slices = Cutter(None, tasks, size), itertools.count(1), []
+    for block in sizes:
+        cutter.add(list(itertools.islice(number, block)))
+        assert not cutter.ready or cutter.ready >= tasks
+        slices += cutter.take()
+    slices += cutter.take_rest()
+    ids = [one for cut in slices for one in unpack_ids(cut.packed)]
+    assert ids == list(range(1, sum(sizes) + 1))
+    assert all(len(cut) <= size for cut in slices)
+    ends = [one for cut in slices for one in (cut.first, cut.last)]
+    assert ends == sorted(ends)
+
+
+def test_nothing_is_cut_before_all_tasks_have_work():
+    cutter = Cutter(None, 3, 10)
+    cutter.add(range(29))
+    assert cutter.ready == 0
+    assert sorted(len(cut) for cut in cutter.take_rest()) == [9, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("last", "blocks", "found"),
+    [
+        (7, [[7, 8]], 7),
+        (None, [[1, 2], [2, 3]], 2),
+        (None, [[1, 2, 3, 4], [4, 5]], 4),
+        (None, [[1, 2, 2]], 2),
+        (None, [[1, 3, 2]], 2),
+        (None, [[1, 1000, 999]], 999),
+    ],
+)
+def test_an_id_that_does_not_ascend_is_named_wherever_it_comes(last, blocks, found):
+    def cut():
+        cutter = Cutter(last, 1, 2)
+        for block in blocks:
+            cutter.add(block)
+        cutter.take_rest()
+
+    with pytest.raises(NotAscendingError) as error:
+        cut()
+    assert error.value.repeated == found

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,16 @@ ASCENDING = st.sets(st.integers(-(2**63), 2**63 - 1), max_size=500).map(sorted)
 @given(ASCENDING)
 def test_what_was_packed_comes_back(ids):
     assert unpack_ids(pack_ids(ids)) == ids
+
+
+@given(
+    st.integers(-(2**62), 2**62), st.lists(st.sampled_from([1, 2, 127, 128, 255, 256, 2**40]), max_size=20)
+)
+def test_gaps_of_one_byte_and_of_more_come_back(first, gaps):
+    ids = list(itertools.accumulate(gaps, initial=first))
+    assert unpack_ids(pack_ids(ids)) == ids
+    packed = Ids.of(ids)
+    assert (packed.first, packed.last, len(packed)) == (ids[0], ids[-1], len(ids))
 
 
 @given(ASCENDING.filter(lambda ids: len(ids) > 1), st.data())
@@ -41,7 +53,7 @@ def test_packed_ids_are_a_sequence_as_a_tuple_is(ids):
     assert (packed[:3], packed[-2:], packed[1:-1]) == (plain[:3], plain[-2:], plain[1:-1])
     assert packed == plain
     assert plain == packed
-    assert packed == Ids(pack_ids(ids), len(ids))
+    assert packed.packed == pack_ids(ids)
     assert hash(packed) == hash(plain)
     assert packed != (*plain, 2**63)
     assert packed != 7

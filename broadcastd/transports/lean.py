@@ -146,10 +146,10 @@ class _Connection(asyncio.Protocol):
 
     def _ended(self, source: CallSource, raw: Raw, stays: bool) -> None:
         """So a call has. The next one begins, if the connection stays."""
-        how: bool | Exception = stays
+        how: bool | Exception = stays and not self.transport.is_closing()
         try:
             source.ended(raw)
-            if stays and (body := source.next_call()) is not None:
+            if how and (body := source.next_call()) is not None:
                 self._ask(source, body)
                 return
         except Exception as error:

@@ -148,6 +148,52 @@ async def test_whole_answers(ask, pieces):
     assert await ask(saying(*pieces)) == (body, 1)
 
 
+async def test_the_same_answer_again_in_all_sorts_of_pieces(transport, context):
+    """None of them is mixed up with what was there before it."""
+    usual, at = answer(), iter(range(1_000))
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    kinds = [
+        [usual],
+        [usual[:-1], usual[-1:]],
+        [usual],
+        [interim, usual],
+        [interim + usual],
+        [b"\r\n" + usual],
+        [usual[:17], usual[17:]],
+        [chunked(OK)],
+        [usual],
+    ]
+
+    async def handle(reader, writer):
+        while True:
+            await request(reader)
+            for piece in kinds[next(at) % len(kinds)]:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    async with RawServer(handle, context) as server:
+        source = Bodies(*[b"{}"] * 4 * len(kinds))
+        await transport().make_calls(URL(server.base), source)
+        assert source.raws == [OK] * 4 * len(kinds)
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("text", [answer(), chunked(OK[:4], OK[4:])], ids=["length", "chunks"])
+async def test_an_answer_cut_at_each_of_its_bytes_is_none(transport, text):
+    left = iter(range(len(text) + 1))
+
+    async def handle(reader, writer):
+        await request(reader)
+        writer.write(text[: next(left)])
+
+    async with RawServer(handle) as server:
+        source = Bodies(*[b"{}"] * (len(text) + 1))
+        await transport().make_calls(URL(server.base), source)
+    assert [isinstance(raw, bytes) for raw in source.raws] == [False] * len(text) + [True]
+    assert all(raw.unanswered for raw in source.raws[:-1])
+
+
 async def test_an_answer_as_long_as_its_connection(ask):
     for version in (b"1.0", b"1.1"):
         head = b"HTTP/" + version + b" 200 OK\r\nServer: old\r\n\r\n"

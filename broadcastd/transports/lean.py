@@ -306,10 +306,10 @@ class LeanTransport:
         self._aiohttp = AiohttpTransport(settings, connections)
         self.exchange = self._aiohttp.exchange  # single calls are rare
         self._connector = aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=ADDRESSES_S)
-        self._outbox = _Outbox()
+        self._heads = functools.lru_cache(maxsize=64)(Heads)  # rendered once for all runs of a job
+        self._outbox, self._opening = _Outbox(), 0
         self._origins: dict[URL, _Origin] = {}
         self._connections: set[_Connection] = set()
-        self._opening = 0
         self._connect_s = min(settings.connect_timeout_s, settings.answer_timeout_s)
         self._sweep_s = min(SWEEP_S, settings.answer_timeout_s / 4)
         self._sweeper: asyncio.TimerHandle | None = None
@@ -322,7 +322,7 @@ class LeanTransport:
 
     async def make_calls(self, url: URL, source: CallSource) -> None:
         """See `Transport`."""
-        origin, heads = self._origin(url), Heads(url)
+        origin, heads = self._origin(url), self._heads(url)
         while not (origin.odd or url.user):
             if (body := source.next_call()) is None:
                 return

@@ -115,7 +115,8 @@ async def test_what_a_server_says_unasked_ends_its_idle_connection(context):
         made = open_transport(HttpSettings(transport="lean"), 1)
         assert await one_call(made, server.base) == OK
         writers[0].write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
-        await server.left()  # it is hung up on
+        async with asyncio.timeout(5):
+            await server.left()  # it is hung up on at once, not as an idle one
         assert await one_call(made, server.base) == OK
         await made.close()
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 from bed.ports import free_port
-from bed.raw_http import OK, Bodies, RawServer, answer, chunked, request, reset, saying
+from bed.raw_http import OK, Bodies, RawServer, answer, chunked, request, reset, said, saying
 from yarl import URL
 
 from broadcastd.outcomes import Answer
@@ -166,9 +166,7 @@ async def test_the_same_answer_again_in_all_sorts_of_pieces(transport, context):
         while True:
             await request(reader)
             for piece in kinds[next(at) % len(kinds)]:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0)
+                await said(writer, piece)
 
     async with RawServer(handle, context) as server:
         source = Bodies(*[b"{}"] * 4 * len(kinds))

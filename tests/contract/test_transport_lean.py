@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 import uvloop
-from bed.raw_http import OK, Bodies, RawServer, answer, one_call, request
+from bed.raw_http import OK, Bodies, RawServer, answer, one_call, request, said
 from yarl import URL
 
 from broadcastd.settings import HttpSettings
@@ -87,9 +87,7 @@ async def test_an_answer_within_an_answer_is_a_body():
         await request(reader)
         whole = answer(usual)
         for piece in (whole[: -len(usual)], usual):
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
+            await said(writer, piece)
         await request(reader)
         writer.write(usual)
 

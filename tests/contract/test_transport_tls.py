@@ -1,11 +1,10 @@
 """The port `Transport`, over all implementations: when a server is not trusted, or hands are not shaken."""
 
-import asyncio
 import ssl
 
 import pytest
 from bed.certificates import Authority, serving
-from bed.raw_http import OK, Bodies, RawServer, answer, one_call, request, reset, saying
+from bed.raw_http import OK, Bodies, RawServer, answer, one_call, request, reset, said, saying
 from yarl import URL
 
 from broadcastd.outcomes import Answer
@@ -131,9 +130,7 @@ class ByHand:
 
     async def send(self, data, piece_bytes=65536):
         for at in range(0, len(data), piece_bytes):
-            self._writer.write(data[at : at + piece_bytes])
-            await self._writer.drain()
-            await asyncio.sleep(0)
+            await said(self._writer, data[at : at + piece_bytes])
 
 
 @VERSIONS

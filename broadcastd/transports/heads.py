@@ -1,11 +1,21 @@
-"""The heads of HTTP/1.1 requests, rendered once."""
+"""The heads of HTTP/1.1: of requests, rendered once; what is looked for in those of answers."""
 
+import re
 from base64 import b64encode
 
 from yarl import URL
 
 HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"}
 """Of all requests."""
+
+HAS_LENGTH = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
+"""The body does not end with the connection."""
+HAS_ENCODING = re.compile(rb"\ncontent-encoding[ \t]*:(?![ \t]*identity[ \t]*\r?\n)", re.IGNORECASE)
+"""The body is compressed, say."""
+LENIENT = dict.fromkeys(
+    ("lenient_headers", "lenient_optional_cr_before_lf", "lenient_spaces_after_chunk_size"), True
+)
+"""How httptools reads them: as aiohttp does."""
 
 
 class Heads(dict[int, bytes]):

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 from bed.ports import free_port
-from bed.raw_http import OK, Bodies, RawServer, answer, chunked, request, reset, saying
+from bed.raw_http import OK, Bodies, RawServer, answer, chunked, request, reset, said, saying
 from yarl import URL
 
 from broadcastd.outcomes import Answer
@@ -108,15 +108,15 @@ async def test_a_name_is_looked_up_and_both_families_are_tried(transport, call):
         assert await call(transport(), f"http://localhost:{server.port}") == OK
 
 
-async def test_a_long_body_arrives_whole(transport):
-    body = b'{"touser":"' + b"x" * 60_000 + b'"}'
+async def test_a_long_body_arrives_whole(transport, context):
+    body = b'{"touser":"' + b"x" * 300_000 + b'"}'
     got = []
 
     async def handle(reader, writer):
         got.append(await request(reader))
         writer.write(answer())
 
-    async with RawServer(handle) as server:
+    async with RawServer(handle, context) as server:
         source = Bodies(body)
         await transport().make_calls(URL(server.base), source)
     assert source.raws == [OK]
@@ -159,6 +159,50 @@ async def test_whole_answers(ask, pieces):
         body = other if pieces[-1].endswith(other) else body
     body = b"" if pieces == WHOLE["empty"] else body
     assert await ask(saying(*pieces)) == (body, 1)
+
+
+async def test_the_same_answer_again_in_all_sorts_of_pieces(transport, context):
+    """None of them is mixed up with what was there before it."""
+    usual, at = answer(), iter(range(1_000))
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    kinds = [
+        [usual],
+        [usual[:-1], usual[-1:]],
+        [usual],
+        [interim, usual],
+        [interim + usual],
+        [b"\r\n" + usual],
+        [usual[:17], usual[17:]],
+        [chunked(OK)],
+        [usual],
+    ]
+
+    async def handle(reader, writer):
+        while True:
+            await request(reader)
+            for piece in kinds[next(at) % len(kinds)]:
+                await said(writer, piece)
+
+    async with RawServer(handle, context) as server:
+        source = Bodies(*[b"{}"] * 4 * len(kinds))
+        await transport().make_calls(URL(server.base), source)
+        assert source.raws == [OK] * 4 * len(kinds)
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("text", [answer(), chunked(OK[:4], OK[4:])], ids=["length", "chunks"])
+async def test_an_answer_cut_at_each_of_its_bytes_is_none(transport, text):
+    left = iter(range(len(text) + 1))
+
+    async def handle(reader, writer):
+        await request(reader)
+        writer.write(text[: next(left)])
+
+    async with RawServer(handle) as server:
+        source = Bodies(*[b"{}"] * (len(text) + 1))
+        await transport().make_calls(URL(server.base), source)
+    assert [isinstance(raw, bytes) for raw in source.raws] == [False] * len(text) + [True]
+    assert all(raw.unanswered for raw in source.raws[:-1])
 
 
 async def test_an_answer_as_long_as_its_connection(ask):

@@ -1,15 +1,12 @@
-"""Parts of the `lean` transport that need no network."""
+"""Parts of the transports that need no network."""
 
-import asyncio
-import socket
 import ssl
 
 import pytest
 from yarl import URL
 
-from broadcastd.transports.dialing import ADDRESSES_S, Host
 from broadcastd.transports.endings import NO_CONNECTION, UNTRUSTED, no_connection
-from broadcastd.transports.heads import Heads
+from broadcastd.transports.heads import HAS_ENCODING, HAS_LENGTH, Heads
 
 
 def test_a_head_is_rendered_once_a_length():
@@ -31,69 +28,25 @@ def test_the_host_in_a_head(address, host):
     assert b"\r\nHost: " + host + b"\r\n" in Heads(URL(address))[1]
 
 
-class Names:
-    """A loop whose look-ups are answered by the test."""
-
-    def __init__(self, monkeypatch):
-        self.asked = 0
-        self.now_s = 0.0
-        self.answer = asyncio.Event()
-        self.trouble = None
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "getaddrinfo", self._look_up)
-        monkeypatch.setattr(loop, "time", lambda: self.now_s)
-
-    async def _look_up(self, name, port, **_):
-        self.asked += 1
-        await self.answer.wait()
-        if self.trouble:
-            raise self.trouble
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (1, 2)]
-
-
-async def test_a_host_is_looked_up_once_for_all_and_again_after_a_while(monkeypatch):
-    names, host = Names(monkeypatch), Host("h", 1)
-    waiting = [asyncio.create_task(host._addresses()) for _ in range(5)]
-    await asyncio.sleep(0)
-    waiting[0].cancel()  # the others still get their answer
-    names.answer.set()
-    found = await asyncio.gather(*waiting[1:])
-    assert all(one == found[0] for one in found)
-    assert names.asked == 1
-    names.now_s = ADDRESSES_S
-    await host._addresses()
-    assert names.asked == 1
-    names.now_s += 1
-    await host._addresses()
-    assert names.asked == 2
-    await host.close()
-
-
-async def test_a_look_up_that_failed_is_tried_again_at_once(monkeypatch):
-    names, host = Names(monkeypatch), Host("h", 1)
-    names.answer.set()
-    names.trouble = socket.gaierror(-2, "Name or service not known")
-    for _ in range(2):
-        with pytest.raises(socket.gaierror):
-            await host._addresses()
-    names.trouble = None
-    assert len(await host._addresses()) == 2
-    assert names.asked == 3
-    await host.close()
-
-
-async def test_a_look_up_that_nobody_waits_for_ends_with_its_host(monkeypatch):
-    names, host = Names(monkeypatch), Host("h", 1)
-    waiting = asyncio.create_task(host._addresses())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await host.close()
-    assert not names.answer.is_set()
-    assert len(asyncio.all_tasks()) <= 2
-
-
 def test_why_there_is_no_connection():
     assert no_connection(ssl.SSLCertVerificationError(1, "x")).refused == UNTRUSTED
     assert no_connection(TimeoutError()).refused == NO_CONNECTION
     assert no_connection(OSError(111, "Connection refused")).refused == "no connection: Connection refused"
     assert no_connection(UnicodeError("label too long")).refused == "no connection: label too long"
+
+
+@pytest.mark.parametrize(
+    ("line", "has_length", "is_encoded"),
+    [
+        (b"Content-Length: 27\r\n", True, False),
+        (b"transfer-encoding :chunked\r\n", True, False),
+        (b"X-Content-Length: 27\r\n", False, False),
+        (b"CONTENT-ENCODING:gzip\r\n", False, True),
+        (b"Content-Encoding: identity\r\n", False, False),
+        (b"Content-Encoding: identity, gzip\r\n", False, True),
+    ],
+)
+def test_what_the_head_of_an_answer_says_of_its_body(line, has_length, is_encoded):
+    text = b"HTTP/1.1 200 OK\r\nServer: x\r\n" + line + b"\r\n"
+    assert bool(HAS_LENGTH.search(text)) == has_length
+    assert bool(HAS_ENCODING.search(text)) == is_encoded

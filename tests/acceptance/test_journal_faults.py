@@ -23,7 +23,7 @@ from bed.ports import eventually
 from bed.site import openid, sqlite_site
 from bed.wire import RawClient
 
-FOLLOWERS = 3000
+FOLLOWERS = 5000
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 Fault = Callable[[DaemonProcess], Any]

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import functools
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 import sqlalchemy as sa
 
@@ -28,6 +30,30 @@ Row = tuple[Any, ...]
 Values = Mapping[str, Any]
 Blocks = AsyncIterator[Sequence[Row]]
 Fetch = Callable[[sa.Connection], Sequence[Row]]
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """Closes its cursors with it.
+
+    Else SQLite keeps it open, and the site's file locked, for as long as anything holds on to a cursor in the
+    middle of a query: a traceback does, until somebody looks for garbage.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        """See sqlite3."""
+        cursor = super().cursor(*arguments, **options)
+        self._cursors.add(cursor)
+        return cursor
+
+    def close(self) -> None:
+        """See sqlite3."""
+        for cursor in self._cursors:
+            cursor.close()
+        super().close()
 
 
 class Database:
@@ -210,7 +236,10 @@ def open_database(settings: AudienceSettings, *, writable: bool = False) -> Data
         mode = {"mode": "rw" if writable else "ro", "uri": "true"}
         engine = create_async_engine(
             sa.URL.create("sqlite+aiosqlite", database=file, query=mode),
-            connect_args={"timeout": settings.query_timeout_s / 2},  # for the lock of another writer
+            connect_args={
+                "timeout": settings.query_timeout_s / 2,  # for the lock of another writer
+                "factory": _SqliteConnection,
+            },
             pool_size=settings.pool_size,
             max_overflow=0,
             isolation_level="AUTOCOMMIT",

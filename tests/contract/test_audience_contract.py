@@ -1,6 +1,7 @@
 """One suite for the port `Audience`: the site's query on SQLite and on a private MariaDB, and a list."""
 
 import asyncio
+import gc
 import itertools
 import sqlite3
 import threading
@@ -260,6 +261,24 @@ async def test_a_file_in_an_oddly_named_folder(tmp_path, open_audience, folder):
     (tmp_path / folder).mkdir()
     sqlite_site(tmp_path / folder / "site.db", 3)
     assert await ids(open_audience(f"sqlite:///{tmp_path}/{folder}/site.db")) == [1, 2, 3]
+
+
+async def test_reads_that_are_given_up_leave_no_lock_in_a_file(tmp_path, open_audience):
+    """Whatever holds on to what they had, as a traceback does: the site itself must be able to write."""
+    path = tmp_path / "site.db"
+    sqlite_site(path, 500)
+    gc.collect()
+    gc.disable()  # a daemon looks for garbage rarely
+    try:
+        for number in range(60):
+            reading = asyncio.create_task(ids(open_audience(f"sqlite:///{path}")))
+            await asyncio.sleep(number / 10_000)  # so that it is cut off anywhere
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as site:
+            site.execute("BEGIN EXCLUSIVE")
+    finally:
+        gc.enable()
 
 
 async def test_a_server_that_hangs_is_given_up(open_audience):

@@ -175,13 +175,13 @@ class Stream:
 
     def _count(self, now_s: float) -> None:
         latencies_s, self._latencies_s = self._latencies_s, []
-        self._pace.note(now_s, min(latencies_s))
+        self._pace.note(now_s, latencies_s)
         self._lane.calls.accepted(latencies_s)
         self._of.count_sent(self._name, len(latencies_s), now_s)
         self._count_at_s = now_s + COUNTED_S
 
     def _refused(self, who: Recipient, answer: Answer, now_s: float, latency_s: float) -> None:
-        self._pace.note(now_s, latency_s)
+        self._pace.note(now_s, [latency_s])
         self._lane.calls.ended(answer, latency_s)
         leave(self._lane, self._ticket, answer)
         self._ticket = 0

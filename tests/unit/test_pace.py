@@ -1,9 +1,11 @@
 import math
+from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcastd.delivery.pace import AT_START, WINDOW_S, Pace
+from broadcastd.delivery.pace import AT_START, BATCH, WINDOW_S, Pace
 
 
 def ended(pace, now_s, latency_s):
@@ -20,11 +22,28 @@ def test_before_any_latency_is_known():
     assert Pace(60, 4, 12_000, 8).sends_per_task == 4
 
 
-def test_the_shortest_latency_of_late_counts():
+def test_the_quickest_batch_of_late_counts():
     pace = Pace(60, 100, 12_000, 8)
-    for latency_s in (0.4, 0.1, 0.3):
-        ended(pace, 10, latency_s)
+    for at, latency_s in enumerate((0.4, 0.1, 0.3)):
+        ended(pace, 10 + at, latency_s)
     assert pace.sends_per_task == needed(0.1, 60)
+
+
+@pytest.mark.parametrize("together", [1, 10])
+def test_few_answers_that_come_at_once_say_nothing_of_the_others(together):
+    pace = Pace(60, 100, 12_000, 8)
+    for number in range(0, 2000, together):
+        latencies_s = [0.001 if one % 10 == 3 else 0.3 for one in range(number, number + together)]
+        pace.note(10 + number / 1000, latencies_s)
+    assert pace.sends_per_task == needed(0.3, 60)
+
+
+def test_latencies_of_all_lengths_get_what_most_of_them_need():
+    pace = Pace(60, 1000, 12_000, 8)
+    chance = Random(1)
+    for number in range(2000):
+        ended(pace, 10 + number / 1000, chance.uniform(0.001, 0.5))
+    assert needed(0.03, 60) < pace.sends_per_task < needed(0.12, 60)
 
 
 def test_a_slower_api_is_noticed_after_two_windows():
@@ -36,10 +55,10 @@ def test_a_slower_api_is_noticed_after_two_windows():
     assert pace.sends_per_task == needed(0.5, 60)
 
 
-def test_a_faster_api_is_noticed_at_once():
+def test_a_faster_api_is_noticed_with_the_next_batch():
     pace = Pace(60, 1000, 12_000, 8)
     ended(pace, 100, 0.5)
-    ended(pace, 100.1, 0.05)
+    pace.note(100.1, [0.05] * BATCH)
     assert pace.sends_per_task == needed(0.05, 60)
 
 

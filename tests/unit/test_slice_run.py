@@ -34,7 +34,7 @@ class Scene:
         self.pace = self.job.account.pace
         self.pace.sends_per_task = in_flight
         # The fake clock stands still during a call: without this the pace would fall to 1.
-        self.pace.note = lambda now_s, latency_s: None
+        self.pace.note = lambda now_s, latencies_s: None
         deferred = {one.recipient_id for one in deferrals}
         unasked = tuple(one for one in ids if one not in deferred and one not in ended)
         self.lease = Lease(1, 1, 77, tuple(ids), unasked, tuple(deferrals))

@@ -56,7 +56,7 @@ class Scene:
         if opt_outs:
             self.account.opt_outs = OptOuts(self.clock)
         self.account.pace.sends_per_task = in_flight
-        self.account.pace.note = lambda now_s, latency_s: None
+        self.account.pace.note = lambda now_s, latencies_s: None
         self.lane = self.account.lanes["custom"]
         self.recorder = FakeRecorder()
         self.shared = SharedParts(Sender(self.clock), self.recorder, self.clock)

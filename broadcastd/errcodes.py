@@ -45,6 +45,8 @@ class Meaning:
     """Of a hold: how long until it is worth another try; None: as the action has it."""
     hold_after: int | None = None
     """So many different recipients in a row with it are the account's trouble, not theirs."""
+    by_our_calls: bool = False
+    """Our own last call may be what brought it about: one in doubt has then arrived."""
 
 
 WRONG_ACCOUNT_AFTER = 100
@@ -106,7 +108,8 @@ _TABLE: tuple[tuple[tuple[int, ...], Meaning], ...] = (
     ((45015,), Meaning(
         Action.FALLBACK, "outside the 48 h customer-service window", "回复时间超过限制", Note.CLOSED)),
     ((45047,), Meaning(
-        Action.FALLBACK, "customer-service messages of this window used up", "客服接口下行条数超过上限", Note.CLOSED)),
+        Action.FALLBACK, "customer-service messages of this window used up", "客服接口下行条数超过上限", Note.CLOSED,
+        by_our_calls=True)),
     ((43101,), Meaning(Action.FALLBACK, "the user refuses this kind of message", "用户拒绝接受消息", Note.NO_CONSENT)),
     # -- how much and how fast
     ((45011,), Meaning(Action.SLOW, "too many calls this minute", "API 调用太频繁，请稍候再试")),

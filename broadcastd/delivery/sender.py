@@ -327,6 +327,8 @@ class Sender:
         if action is Action.ACCEPT:
             return Ended(Outcome.SENT, answered.channel, msgid=answered.msgid)
         if action is Action.FALLBACK:
+            if answered.meaning.by_our_calls and answered.who.doubts:
+                return Ended(Outcome.UNKNOWN, answered.channel)  # the next channel's would be their second
             return Fell(answered.errcode)
         return self._others[action](answered)
 

@@ -290,6 +290,19 @@ async def test_unanswered_is_asked_once_more_on_the_same_channel_and_counted_fir
     assert await scene.ask(Recipient(17, "o-anna", 1, doubts=1)) == Ended(Outcome.SENT, "template")
 
 
+async def test_a_call_in_doubt_may_be_what_used_up_the_allowance():
+    """Then it has arrived, and the next channel's message would be the second."""
+    scene = Scene([Answer(45047)])
+    assert await scene.ask(Recipient(17, "o-anna", doubts=1)) == Ended(Outcome.UNKNOWN, "custom")
+    assert scene.template.asked == []
+
+
+async def test_a_call_in_doubt_that_could_not_arrive_leads_to_the_next_channel():
+    """Outside the window the first one was refused, too."""
+    scene = Scene([Answer(45015)], [OK])
+    assert await scene.ask(Recipient(17, "o-anna", doubts=1)) == Ended(Outcome.SENT, "template")
+
+
 async def test_unanswered_twice_is_unknown():
     scene = Scene([UNANSWERED])
     assert await scene.ask(Recipient(17, "o-anna", doubts=1)) == Ended(Outcome.UNKNOWN, "custom")

@@ -16,6 +16,7 @@ from broadcastd.errcodes import Action, in_words, meaning_of
 from broadcastd.errors import AudienceUnavailableError
 from broadcastd.outcomes import Answer
 from broadcastd.server_settings import LOOPBACK
+from broadcastd.transports.endings import UNTRUSTED
 
 SLOW_S = 2.0
 CERTIFICATE_LEAST = timedelta(days=7)
@@ -120,6 +121,10 @@ def judge_no_token(found: Token, *, from_table: bool) -> Finding:
         )
     if any(str(code) in found.trouble for code in NOT_LISTED):
         return fail(found.trouble, "WeChat's console: 设置与开发, 基本配置, IP白名单")
+    if UNTRUSTED in found.trouble or "no connection" in found.trouble:
+        return fail(
+            found.trouble, "see what is said of api_base; a CA of your own: SSL_CERT_FILE, docs/security.md"
+        )
     return fail(found.trouble, "compare app_id and app_secret with WeChat's console: 设置与开发, 基本配置")
 
 

@@ -19,6 +19,7 @@ from broadcastd.ledgers.inspection import Seen
 from broadcastd.ledgers.migration import HEAD, Age, Found
 from broadcastd.outcomes import Answer
 from broadcastd.settings import AccountSettings, AudienceSettings
+from broadcastd.transports.endings import UNTRUSTED
 
 MB = 1024 * 1024
 NOW = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -364,3 +365,6 @@ def test_no_token():
     listed = judge_no_token(Token(trouble="40164 this server's IP … (put 1.2.3.4 on …)"), from_table=False)
     assert "IP白名单" in listed.mend[0]
     assert "app_secret" in judge_no_token(Token(trouble="40125"), from_table=False).mend[0]
+    for trouble in (UNTRUSTED, "no connection in time"):
+        away = judge_no_token(Token(trouble=f"WeChat cannot be reached: {trouble}"), from_table=False)
+        assert "SSL_CERT_FILE" in away.mend[0]

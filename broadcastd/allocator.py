@@ -4,9 +4,9 @@ import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 LARGE_BYTES = 1024 * 1024
-"""glibc begins with 128 KB, raises it with each larger block that is given back, up to 32 MB, and keeps so
-much from then on. No less than this: TLS takes 256 KB for each read, and to have them from the system, and give
-them back, is another 40 us a message."""
+"""glibc begins with 128 KB, raises it with each larger block that is given back, up to 32 MB, and keeps
+so much from then on. No less than this: TLS takes 256 KB for each read, and to have them from the system, and
+give them back, is another 40 us a message."""
 
 
 def keep_little() -> None:

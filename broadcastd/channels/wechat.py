@@ -121,7 +121,7 @@ def read_answer(raw: Raw) -> Answer:
     if isinstance(raw, Answer):
         return raw
     try:
-        reply = orjson.loads(raw)
+        reply = _parsed(raw)
         errcode = int(reply["errcode"])
         if abs(errcode) < 2**31:
             msgid = _msgid(reply.get("msgid", reply.get("msg_id")))
@@ -129,6 +129,14 @@ def read_answer(raw: Raw) -> Answer:
         return Answer(unanswered="an errcode that is none of WeChat's")
     except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
         return Answer(unanswered="an answer that is no WeChat answer" if raw else "an empty answer")
+
+
+def _parsed(raw: bytes) -> Any:
+    """JSON. What is no UTF-8 in a text, or a mark before it all, leaves an errcode readable."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return orjson.loads(raw.decode("utf-8-sig", "replace"))
 
 
 def _msgid(value: Any) -> int | None:

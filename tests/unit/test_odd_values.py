@@ -25,3 +25,13 @@ def test_an_errcode_beyond_all_reason_is_no_answer(errcode):
     answer = read_answer(f'{{"errcode":{errcode},"errmsg":"x"}}'.encode())
     assert answer.unanswered
     assert answer.errcode == 0
+
+
+@pytest.mark.parametrize(
+    "raw", [b'\xef\xbb\xbf{"errcode":0,"errmsg":"ok"}', '{"errcode":0,"errmsg":"成功"}'.encode("gbk")]
+)
+def test_an_answer_with_a_flaw_in_its_text_is_an_answer(raw):
+    """Else whoever has the message would get it once more."""
+    answer = read_answer(raw)
+    assert answer.answered
+    assert answer.errcode == 0

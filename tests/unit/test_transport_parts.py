@@ -2,10 +2,13 @@
 
 import ssl
 
+import aiohttp
 import pytest
+from aiohttp.http_exceptions import HttpProcessingError
+from httptools import HttpParserError
 from yarl import URL
 
-from broadcastd.transports.endings import NO_CONNECTION, UNTRUSTED, no_connection
+from broadcastd.transports.endings import NO_CONNECTION, UNTRUSTED, broken, no_connection
 from broadcastd.transports.heads import HAS_ENCODING, HAS_LENGTH, Heads
 
 
@@ -33,6 +36,23 @@ def test_why_there_is_no_connection():
     assert no_connection(TimeoutError()).refused == NO_CONNECTION
     assert no_connection(OSError(111, "Connection refused")).refused == "no connection: Connection refused"
     assert no_connection(UnicodeError("label too long")).refused == "no connection: label too long"
+    assert no_connection(ConnectionError()).refused == "no connection: the server hung up"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (aiohttp.ServerDisconnectedError(), "the server hung up"),
+        (ConnectionError("the server hung up"), "the server hung up"),
+        (aiohttp.ClientOSError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (aiohttp.ClientPayloadError("Response payload is not completed: <x>"), "half an answer"),
+        (HttpProcessingError(message="Bad status line"), "what came is no HTTP"),
+        (HttpParserError("Expected HTTP/"), "what came is no HTTP"),
+    ],
+)
+def test_why_a_connection_broke_is_said_alike_whoever_made_the_call(error, why):
+    assert broken(error).unanswered == f"the connection broke: {why}"
 
 
 @pytest.mark.parametrize(

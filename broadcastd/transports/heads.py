@@ -8,6 +8,8 @@ from yarl import URL
 HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "broadcastd"}
 """Of all requests."""
 
+HEAD_MOST_BYTES = 65536
+"""Of what is not an answer's body: its head, the sizes of its chunks."""
 HAS_LENGTH = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
 """The body does not end with the connection."""
 HAS_ENCODING = re.compile(rb"\ncontent-encoding[ \t]*:(?![ \t]*identity[ \t]*\r?\n)", re.IGNORECASE)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import aiohttp
+import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from yarl import URL
 
@@ -20,13 +21,11 @@ from broadcastd.settings import HttpSettings
 from broadcastd.transport_ports import MAX_ANSWER_BYTES, CallSource, Raw
 from broadcastd.transports.aiohttp_transport import AiohttpTransport
 from broadcastd.transports.endings import ENCODED, NO_ANSWER, TOO_LONG, broken, by_status, no_connection
-from broadcastd.transports.heads import HAS_ENCODING, HAS_LENGTH, LENIENT, Heads
+from broadcastd.transports.heads import HAS_ENCODING, HAS_LENGTH, HEAD_MOST_BYTES, LENIENT, Heads
 
-HEAD_MOST_BYTES = 65536  # of what is not an answer's body: its head, the sizes of its chunks
 RECORD_BYTES = 16384  # the most that a record of TLS holds
 KEPT_S = 15.0  # an idle connection, as aiohttp does it
 ADDRESSES_S = 60  # a host is looked up again after so long
-NO_TIMEOUT = aiohttp.ClientTimeout()
 SWEEP_S = 0.25  # how late an answer's time is over, at the most
 
 
@@ -200,6 +199,7 @@ class _Connection(asyncio.Protocol):
             raw, stays = Answer(unanswered=TOO_LONG), False
         elif body[:1] != b"{" and HAS_ENCODING.search(self._raw):
             raw, stays, self.origin.odd = Answer(unanswered=ENCODED), False, True
+            structlog.get_logger().warning("answers_encoded", host=self.origin.where.url.raw_host)
         elif stays:
             self.origin.usual = bytes(self._raw), body
         self._end = None
@@ -368,7 +368,7 @@ class LeanTransport:
             self._opening -= 1
 
     async def _connect(self, origin: _Origin) -> _Connection:
-        held = await self._connector.connect(origin.where, [], NO_TIMEOUT)
+        held = await self._connector.connect(origin.where, [], aiohttp.ClientTimeout())
         transport, handler = held.transport, held.protocol
         if transport is None or handler is None or handler.should_close:  # the server has left, or has spoken
             held.close()

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 
 import pytest
+import structlog
 import uvloop
 from bed.certificates import serving
 from bed.fakes import settle_down
@@ -164,10 +165,12 @@ async def test_a_server_that_compresses_unasked_is_left_to_aiohttp():
             writer.write(answer(gzip.compress(OK), b"content-encoding:gzip\r\n"))
 
     async with RawServer(handle) as server:
-        made, source = open_transport(HttpSettings(transport="lean"), 2), Bodies(b"1", b"2", b"3")
-        await made.make_calls(URL(server.base), source)
+        with structlog.testing.capture_logs() as logs:
+            made, source = open_transport(HttpSettings(transport="lean"), 2), Bodies(b"1", b"2", b"3")
+            await made.make_calls(URL(server.base), source)
         assert await made.exchange("POST", URL(server.base), b"4", lambda: True, 100) == OK
         await made.close()
+    assert [(one["event"], one["host"]) for one in logs] == [("answers_encoded", "127.0.0.1")]
     assert source.raws[0].unanswered == ENCODED
     assert source.raws[1:] == [OK, OK]
     assert b"accept-encoding: identity\r\n" in asked[0]

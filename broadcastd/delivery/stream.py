@@ -127,7 +127,9 @@ class Stream:
     def still(self) -> bool:
         """See `CallSource`."""
         assert self._who is not None
-        is_open = self._lane.held is None and self._gate.is_wide_open(self._monotonic_s())
+        # A latency is that of the call: how long connections take says nothing of how many are of use.
+        self._began_s = self._monotonic_s()
+        is_open = self._lane.held is None and self._gate.is_wide_open(self._began_s)
         return is_open and self._of.may_ask() and not self._of.is_barred(self._who.openid)
 
     def ended(self, raw: Raw | None) -> None:

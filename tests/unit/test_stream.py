@@ -29,15 +29,18 @@ class StreamingChannel(ScriptedChannel):
         self.streams = 0
         self.streamed = []
         self.waits_for_connection = False
+        self.before_connection = lambda: None
         self.before_each = lambda openid: None
 
     async def make_calls(self, source, token):
         self.streams += 1
         while (body := source.next_call()) is not None:
             openid = body.decode().split("|")[0]
-            if self.waits_for_connection and not source.still():
-                source.ended(None)
-                return
+            if self.waits_for_connection:
+                self.before_connection()
+                if not source.still():
+                    source.ended(None)
+                    return
             self.streamed.append(openid)
             self.before_each(openid)
             await settle_down(3)
@@ -228,6 +231,15 @@ async def test_who_may_not_be_asked_once_a_connection_is_there_is_put_off():
     await scene.send()
     assert scene.custom.asked == ["o1", "o2", "o3"]
     assert scene.put_off[0] == 4
+
+
+async def test_a_latency_is_that_of_the_call_without_its_connection():
+    scene = Scene(5)
+    scene.custom.waits_for_connection = True
+    scene.custom.before_connection = lambda: scene.clock.advance(3)
+    scene.custom.before_each = lambda openid: scene.clock.advance(0.25)
+    await scene.send()
+    assert scene.lane.calls.latency_s.total == 5 * 0.25
 
 
 async def test_the_deadline_is_looked_at_before_each_call():

@@ -9,6 +9,8 @@ from pathlib import Path
 from broadcastd.monitor.verdict import STARTING_S, Standing
 
 SYSTEMCTL_S = 5.0
+COMMAND_WITHIN = 4
+"""Words of a command line that may be Python, its options, and the command."""
 _BY_STATE = {
     "activating": Standing.STARTING,
     "reloading": Standing.STARTING,
@@ -84,7 +86,7 @@ def _age_s(path: Path | None) -> float | None:
     """For how long the broadcastd runs whose pid a file holds; None: it does not."""
     try:
         pid = int(path.read_text().strip()) if path is not None else 0
-        if not pid or b"broadcastd" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if not pid or not _is_ours(Path(f"/proc/{pid}/cmdline").read_text(errors="replace")):
             return None
         # After the name, which may hold anything; the 22nd field is the start, in ticks since the boot.
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
@@ -92,3 +94,9 @@ def _age_s(path: Path | None) -> float | None:
     except (OSError, ValueError, IndexError):
         return None
     return up_s - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _is_ours(command_line: str) -> bool:
+    """Whether a process is a broadcastd. Not only its Python: that of a folder of this name runs other things."""
+    words = command_line.split("\0")
+    return any(Path(word).name == "broadcastd" for word in words[:COMMAND_WITHIN])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +84,8 @@ def test_a_list_that_does_not_begin_prints_nothing(run: Run, answer: bytes, code
 def shell(daemon: ScriptedDaemon, folder: Path, command: str, **environment: str) -> Any:
     """A pipeline, with `broadcastd` for the command; its status is that of `broadcastd`."""
     python = f"{sys.executable} -m broadcastd"
-    line = f"set -o pipefail; {command}".replace("broadcastd", python).replace("PORT", str(daemon.port))
+    line = re.sub(r"(?<![/\w])broadcastd(?![/\w])", python, f"set -o pipefail; {command}")
+    line = line.replace("PORT", str(daemon.port))
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
     return subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, timeout=60, cwd=folder, env=env, check=False

@@ -59,6 +59,7 @@ def test_every_trouble_of_the_api_has_a_kind_of_its_own():
     assert len(kinds) >= 8
     assert {text for text, kind in kinds.items() if kind == UNREADABLE} == {
         "an answer far too long for WeChat",
+        "the server hung up",  # said behind a colon only
         "an answer in an encoding that nobody asked for",
         "an answer that is no WeChat answer",
         "an errcode that is none of WeChat's",

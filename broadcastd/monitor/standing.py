@@ -97,6 +97,6 @@ def _age_s(path: Path | None) -> float | None:
 
 
 def _is_ours(command_line: str) -> bool:
-    """Whether a process is a broadcastd. Not only its Python: that of a folder of this name runs other things."""
+    """Whether a process is a broadcastd. A Python in a folder of this name may be anything."""
     words = command_line.split("\0")
     return any(Path(word).name == "broadcastd" for word in words[:COMMAND_WITHIN])

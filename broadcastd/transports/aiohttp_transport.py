@@ -145,7 +145,7 @@ class AiohttpTransport:
     chunk = 8
 
     def __init__(self, settings: HttpSettings, connections: int) -> None:
-        # One timer a call. A limit on each read (sock_read) would be two more.
+        # Of a single call: one timer. A limit on each read (sock_read) would be two more.
         self._timeout = aiohttp.ClientTimeout(
             total=settings.answer_timeout_s,
             connect=min(settings.connect_timeout_s, settings.answer_timeout_s),

@@ -276,7 +276,8 @@ async def test_reads_that_are_given_up_leave_no_lock_in_a_file(tmp_path, open_au
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as site:
-            site.execute("BEGIN EXCLUSIVE")
+            site.execute("BEGIN EXCLUSIVE")  # raises while somebody reads
+            assert site.in_transaction
     finally:
         gc.enable()
 
